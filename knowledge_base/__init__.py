@@ -1,0 +1,1 @@
+"""Documents in, permitted passages out. Imports none of our other packages."""

@@ -1,0 +1,1 @@
+"""Loaders: one file per format family, each turning bytes into a parsed document."""
