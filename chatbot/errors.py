@@ -1,0 +1,23 @@
+"""Errors of the chatbot, leaves of `knowledge_base.errors.TacitError`.
+
+TacitError
+├── GenerationError    the model could not be loaded or could not write
+├── SignInError        wrong name or password, disabled, or too many tries (one message for all: do not tell which)
+└── FeedbackError      a judgement that cannot be stored: unknown answer, bad ranking, too many in a short time
+"""
+
+from __future__ import annotations
+
+from knowledge_base.errors import TacitError
+
+
+class GenerationError(TacitError):
+    """The model cannot be loaded or cannot write."""
+
+
+class SignInError(TacitError):
+    """Signing in failed."""
+
+
+class FeedbackError(TacitError):
+    """The judgement cannot be stored."""
