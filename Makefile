@@ -1,0 +1,39 @@
+# make setup   environment only (.venv)
+# make demo    set up, then run the main job on the sample company (ARGS="--port 7861 --no-browser")
+# make test    set up, then every test
+# make lint    ruff, mypy, import contracts
+# make bench   every benchmark of the README
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "Tacit needs Python 3.11 or newer; set PYTHON=... to one"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,postgres]'
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/tacit demo $(ARGS)
+
+test: setup
+	$(BIN)/python tools/find_chromium.py
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
