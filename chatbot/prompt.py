@@ -85,12 +85,15 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:
     """Turn messages into the text a causal model continues.
 
     Uses the tokenizer's own chat template; a model without one (GPT-2) gets plain labelled lines. A template that refuses the
-    system role gets the instruction inside the first user message.
+    system role gets the instruction inside the first user message. A model's own special tokens inside a question or a document
+    are broken up: `<|end|>` typed by a person must stay text and not end a turn.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
         messages: As made by `build_messages`.
     """
+    special = special_tokens(tokenizer)
+    messages = [Message(role=m.role, content=_break_up(m.content, special)) for m in messages]
     chat = [{"role": m.role, "content": m.content} for m in messages]
     if not getattr(tokenizer, "chat_template", None):
         return _render_plain(messages)
@@ -102,6 +105,21 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:
             raise
         merged = _merge_system(chat)
         return str(tokenizer.apply_chat_template(merged, tokenize=False, add_generation_prompt=True))
+
+
+def special_tokens(tokenizer: Any) -> list[str]:
+    """Texts that the tokenizer turns into special tokens, longest first; white space is none."""
+    found = set(getattr(tokenizer, "all_special_tokens", ()))
+    for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
+        if token.special:
+            found.add(str(token.content))
+    return sorted((text for text in found if len(text.strip()) > 1), key=len, reverse=True)
+
+
+def _break_up(content: str, special: Sequence[str]) -> str:
+    for token in special:
+        content = content.replace(token, f"{token[0]} {token[1:]}")
+    return content
 
 
 def _merge_system(chat: Sequence[dict[str, str]]) -> list[dict[str, str]]:

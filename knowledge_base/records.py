@@ -178,3 +178,55 @@ class Job:
     """`{"stage": str, "done": n, "total": n, "eta_seconds": s, "note": str}`; keys may be missing."""
     result: dict[str, Any] | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDocument:
+    """A document about to be stored: what `KnowledgeStore.replace_document` needs beside the chunks."""
+
+    path: str
+    """Relative, with forward slashes; replaces a document of the same path in the same collection."""
+    title: str
+    media_type: str
+    content_hash: str
+    """SHA-256 of the file's bytes."""
+    size_bytes: int
+    text: str
+    sections: tuple[Section, ...]
+    metadata: dict[str, Any]
+    pipeline_version: str
+    """Names everything that shaped the chunks; a difference means ingesting again although the bytes are the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewChunk:
+    """A chunk about to be stored; its position is its place in the sequence."""
+
+    text: str
+    start: int
+    end: int
+    heading: str
+    page: int | None
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentText:
+    """A document with its whole text, for the source viewer."""
+
+    document: Document
+    text: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestProgress:
+    """How far an ingest has come; reported after each file."""
+
+    done: int
+    """Files finished: stored, skipped or failed."""
+    total: int
+    eta_seconds: float | None
+    """Estimated seconds left; None before there is anything to estimate from."""
+    path: str
+    """The file just finished."""
