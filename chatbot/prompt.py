@@ -30,6 +30,8 @@ INSTRUCTION = (
 
 _CITATION = re.compile(r"\s*\[(\d{1,2})\]")
 _SPACE = re.compile(r"\s+")
+# Evidence lines hold no line break of their own, so the block ends at the first empty line.
+_EVIDENCE_BLOCK = re.compile(r"\n\nEvidence:\n(?:[^\n]+\n)+\nQuestion: [^\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,15 @@ def _render_plain(messages: Sequence[Message]) -> str:
     labels = {"system": "", "user": "User: ", "assistant": "Assistant: "}
     body = "\n\n".join(f"{labels[m.role]}{m.content}" for m in messages)
     return f"{body}\n\nAssistant:"
+
+
+def without_evidence(prompt: str) -> str:
+    """A rendered prompt with the evidence and the repeated question taken out; for judges that look at the question alone.
+
+    >>> without_evidence("<u>Question: Why?\\n\\nEvidence:\\n[1] Because.\\n\\nQuestion: Why?")
+    '<u>Question: Why?'
+    """
+    return _EVIDENCE_BLOCK.sub("", prompt)
 
 
 def is_refusal(text: str) -> bool:

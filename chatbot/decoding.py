@@ -1,0 +1,120 @@
+"""From logits to tokens and from tokens to text: drawing the next token, and joining tokens into whole characters.
+
+Knows nothing of models, caches or prompts. Different from the textbook: each row draws from its own random stream, seeded by the
+call's seed and the row's place, so a completion depends neither on what else is in the batch nor on what other threads draw;
+and text is handed out only once it can no longer change, so that a character spread over several byte tokens never arrives broken.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from chatbot.records import Sampling
+
+_BROKEN = "\ufffd"
+_LONGEST_CHARACTER_TOKENS = 8
+"""More pending tokens than this are not the beginning of a character any more but bytes that form none."""
+
+
+class TokenDrawer:
+    """Draws one token per row and tells its log-probability at temperature 1."""
+
+    def __init__(self, sampling: Sampling, n_rows: int, *, first_row: int = 0) -> None:
+        self._sampling = sampling
+        seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(62)
+        self._streams = [random.Random(f"{seed}:{first_row + row}") for row in range(n_rows)]  # noqa: S311  # not for secrets
+
+    def draw(self, logits: Any, rows: Sequence[int]) -> tuple[list[int], list[float]]:
+        """Draw the next token of some rows.
+
+        Args:
+            logits: (len(rows), V), any float type.
+            rows: Which rows of the batch these are; each uses its own random stream.
+
+        Returns:
+            Token ids and their log-probabilities under `softmax(logits)`, whatever the temperature.
+        """
+        import torch
+
+        logits = logits.float()
+        if self._sampling.temperature <= 0:
+            tokens = logits.argmax(dim=-1)
+        else:
+            uniform = [self._streams[row].random() for row in rows]
+            draws = torch.tensor(uniform, dtype=torch.float64, device=logits.device)
+            tokens = _inverse_cdf(logits / self._sampling.temperature, self._sampling.top_p, draws)
+        logprobs = torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0]
+        return tokens.tolist(), logprobs.tolist()
+
+
+def _inverse_cdf(logits: Any, top_p: float, uniform: Any) -> Any:
+    """Sample by inverting the cumulative distribution, cut to the nucleus (Holtzman et al. 2020, arXiv:1904.09751).
+
+    Args:
+        logits: (B, V) float, temperature already applied.
+        top_p: The nucleus is the smallest set of likeliest tokens with at least this probability.
+        uniform: (B,) float64 in [0, 1).
+
+    Returns:
+        (B,) token ids.
+    """
+    import torch
+
+    probs = torch.softmax(logits.double(), dim=-1)  # (B, V)
+    order = None
+    if top_p < 1.0:
+        probs, order = probs.sort(dim=-1, descending=True)
+        before = probs.cumsum(dim=-1) - probs
+        # The likeliest token has nothing before it and always stays, even for top_p = 0.
+        probs = probs.masked_fill((before >= top_p) & (before > 0), 0.0)
+    cumulative = probs.cumsum(dim=-1)
+    target = uniform[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, target, right=True).clamp(max=probs.shape[-1] - 1)  # (B, 1)
+    if order is not None:
+        index = order.gather(-1, index)
+    return index[:, 0]
+
+
+class TextPieces:
+    """Joins tokens into text piece by piece; the pieces joined are the completion's text.
+
+    Leading and trailing white space is left out. A piece is held back while its last character may still be incomplete.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        # Decoding starts a little before the new tokens: some tokenizers drop the space in front of the first one.
+        self._context_from = 0
+        self._emitted_to = 0
+        self._held_space = ""
+        self._started = False
+
+    def add(self, token_id: int) -> str:
+        """Take the next token; returns the text that is now certain, often empty or one word."""
+        self._ids.append(token_id)
+        context = self._decode(self._ids[self._context_from : self._emitted_to])
+        text = self._decode(self._ids[self._context_from :])
+        pending = len(self._ids) - self._emitted_to
+        if text.endswith(_BROKEN) and pending <= _LONGEST_CHARACTER_TOKENS:
+            return ""
+        self._context_from, self._emitted_to = self._emitted_to, len(self._ids)
+        return self._trim(text[len(context) :].replace(_BROKEN, ""))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(
+            self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def _trim(self, piece: str) -> str:
+        piece = self._held_space + piece
+        if not self._started:
+            piece = piece.lstrip()
+        bare = piece.rstrip()
+        self._held_space = piece[len(bare) :]
+        self._started = self._started or bool(bare)
+        return bare

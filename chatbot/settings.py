@@ -1,0 +1,178 @@
+"""Settings of the turn: generation, serving, evidence, grounding, abstention and the assistant.
+
+They stand in one file, away from their owners, so that the command line can show and check them without loading a model library.
+Thresholds were chosen on public question sets (SQuAD 2 dev, NQ, a public handbook), never on the set that figures are reported on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+def _require(condition: bool, name: str, value: object, legal: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}={value!r} must be {legal}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalGeneratorSettings:
+    """How a Hugging Face model is loaded and run in this process."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` takes bfloat16 on a GPU and on CPUs with AMX, else float32: without AMX bfloat16 measured slower."""
+    device: str = "auto"
+    """`auto` takes the GPU when there is one; else a torch device name such as `cpu` or `cuda:1`."""
+    context_tokens: int | None = None
+    """Upper bound on prompt and completion together, in tokens; None leaves the model's own."""
+    batch_size: int = 8
+    """How many prompts are completed at once."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(
+            self.dtype in {"auto", "float32", "bfloat16"}, "dtype", self.dtype, "auto, float32 or bfloat16"
+        )
+        _require(bool(self.device), "device", self.device, "auto or a torch device name")
+        bounded = self.context_tokens is None or self.context_tokens >= 64
+        _require(bounded, "context_tokens", self.context_tokens, "at least 64, or None")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIGeneratorSettings:
+    """Where an OpenAI-compatible server listens and how patient we are with it."""
+
+    url: str = "http://127.0.0.1:8000/v1"
+    """Up to and including the version; `/chat/completions` is added."""
+    api_key: str = ""
+    """Sent as a bearer token; empty sends none."""
+    context_tokens: int = 8192
+    """Prompt and completion together, in tokens; servers do not tell."""
+    timeout_seconds: float = 60.0
+    """Longest silence of the server, before the first byte and between two pieces."""
+    concurrency: int = 8
+    """Requests in flight at once; the server batches them."""
+    logprobs: bool = False
+    """Ask for log-probabilities. Not every server knows the field."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(
+            self.url.startswith(("http://", "https://")), "url", self.url, "an http:// or https:// address"
+        )
+        _require(self.context_tokens >= 64, "context_tokens", self.context_tokens, "at least 64")
+        _require(self.timeout_seconds > 0, "timeout_seconds", self.timeout_seconds, "above 0")
+        _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSettings:
+    """How many policies stay in memory and how a promoted one takes over."""
+
+    cached_policies: int = 3
+    """Loaded policies kept in memory, the serving one included."""
+    swap_wait_seconds: float = 10.0
+    """How long a question waits for a newly promoted policy to load before the old one answers it."""
+    retry_seconds: float = 60.0
+    """A promoted policy that failed to load is tried again after this time."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(self.cached_policies >= 1, "cached_policies", self.cached_policies, "at least 1")
+        _require(self.swap_wait_seconds >= 0, "swap_wait_seconds", self.swap_wait_seconds, "0 or more")
+        _require(self.retry_seconds >= 0, "retry_seconds", self.retry_seconds, "0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSettings:
+    """Which sentences of the passages the model is shown."""
+
+    max_passages: int = 5
+    """Only the best so many passages are read sentence by sentence."""
+    max_sentences: int = 8
+    """Sentences shown to the model at most."""
+    passage_weight: float = 0.3
+    """How much the passage's own similarity adds to its sentences' (they are ranked by the sum)."""
+    duplicate_cosine: float = 0.97
+    """Two sentences at least this similar say the same; the lower-ranked one is dropped."""
+    lead_in_words: int = 45
+    """A sentence ending in a colon is joined with what follows it, up to so many words."""
+    cached_chunks: int = 4096
+    """Chunks whose sentence vectors stay in memory (about 15 kB each)."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(self.max_passages >= 1, "max_passages", self.max_passages, "at least 1")
+        _require(1 <= self.max_sentences <= 99, "max_sentences", self.max_sentences, "between 1 and 99")
+        _require(self.passage_weight >= 0, "passage_weight", self.passage_weight, "0 or more")
+        _require(0 < self.duplicate_cosine <= 1, "duplicate_cosine", self.duplicate_cosine, "in (0, 1]")
+        _require(self.lead_in_words >= 0, "lead_in_words", self.lead_in_words, "0 or more")
+        _require(self.cached_chunks >= 1, "cached_chunks", self.cached_chunks, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundingSettings:
+    """When a sentence of an answer counts as supported by the evidence it cites."""
+
+    min_coverage: float = 0.6
+    """Share of the sentence's content words that the cited evidence (or its heading, or the question) must hold."""
+    same_clause: float = 0.75
+    """Share of words two clauses must have in common to count as the same statement; then both must be negated or neither."""
+    max_quoted: int = 1
+    """How many evidence sentences are quoted when nothing the model wrote was supported."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(0 < self.min_coverage <= 1, "min_coverage", self.min_coverage, "in (0, 1]")
+        _require(0 < self.same_clause <= 1, "same_clause", self.same_clause, "in (0, 1]")
+        _require(self.max_quoted >= 1, "max_quoted", self.max_quoted, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbstentionSettings:
+    """When the evidence is too weak to ask the model at all.
+
+    Support is `1 / (1 + exp(-(intercept + sentence * s + passage * p + overlap * o)))` with s the best sentence cosine, p the best
+    passage cosine and o the share of the question's content words found in the evidence. `tools/fit_abstention.py` fits the
+    coefficients and prints them.
+    """
+
+    threshold: float = 0.3
+    """Below this support the refusal is given. 0 never refuses, 1 always."""
+    intercept: float = -6.0
+    sentence: float = 5.0
+    passage: float = 3.0
+    overlap: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        _require(0 <= self.threshold <= 1, "threshold", self.threshold, "in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantSettings:
+    """One turn from question to answer."""
+
+    max_question_characters: int = 4_000
+    """Longer questions are turned away."""
+    top_k: int = 8
+    """Passages retrieved per question."""
+    max_new_tokens: int = 160
+    """Tokens an answer may take."""
+    temperature: float = 0.0
+    """Sampling temperature in serving; 0 takes the likeliest token each time."""
+    history_turns: int = 3
+    """Earlier turns shown to the model at most; fewer when the context is small."""
+    follow_up_words: int = 7
+    """A question of at most so many words that points back (it, that, what about) is searched for together with the one before it."""
+
+    def __post_init__(self) -> None:
+        """Reject values that would fail later, by name."""
+        limit = self.max_question_characters
+        _require(limit >= 1, "max_question_characters", limit, "at least 1")
+        _require(self.top_k >= 1, "top_k", self.top_k, "at least 1")
+        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        _require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _require(self.history_turns >= 0, "history_turns", self.history_turns, "0 or more")
+        _require(self.follow_up_words >= 0, "follow_up_words", self.follow_up_words, "0 or more")
