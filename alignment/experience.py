@@ -1,0 +1,179 @@
+"""Turns rollouts and their scores into what PPO learns from: log-probabilities, rewards, advantages, returns, and their metrics.
+
+Knows nothing of sampling or of optimisers. Everything here is computed once a step, without gradient, before the first update.
+
+Shapes as in `completion_forward`: N rollouts, T completion tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignment.advantages import (
+    RunningMoments,
+    generalized_advantages,
+    leave_one_out_advantages,
+    masked_mean,
+    token_kl,
+    token_rewards,
+    whiten,
+)
+from alignment.completion_forward import (
+    TokenBatch,
+    TokenForward,
+    completion_outputs,
+    token_entropies,
+    token_logprobs,
+)
+from alignment.errors import TrainingError
+from alignment.ppo_settings import PpoSettings
+from alignment.records import RewardFunction
+from alignment.rollouts import Rollouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """Rollouts of one step with all that their updates need; tensors (N, T), zero outside the completions."""
+
+    tokens: TokenBatch
+    logprobs: Tensor
+    """Under the policy that sampled, by the forward pass that training uses."""
+    advantages: Tensor
+    returns: Tensor | None
+    """Targets of the value model; None without one."""
+    values: Tensor | None
+    metrics: dict[str, float]
+    """TRL's `objective/*` names; KL and scores are means over completions, entropy over real tokens."""
+
+
+def score_rollouts(reward: RewardFunction, rollouts: Rollouts) -> Tensor:
+    """Scores (N,) of the completions' texts.
+
+    Raises:
+        TrainingError: If the reward function returns another number of scores, or one that is not finite.
+    """
+    scores = reward.score(rollouts.prompts, rollouts.texts)
+    if len(scores) != len(rollouts.texts):
+        raise TrainingError(
+            f"Reward {reward.name!r} gave {len(scores)} scores for {len(rollouts.texts)} completions."
+        )
+    for prompt, score in zip(rollouts.prompts, scores, strict=True):
+        if not math.isfinite(score):
+            raise TrainingError(
+                f"Reward {reward.name!r} gave {score} for a completion of prompt {prompt.id!r}: scores must be finite."
+            )
+    return torch.tensor(scores, dtype=torch.float32, device=rollouts.tokens.completion_ids.device)
+
+
+def shape_scores(scores: Tensor, ended: Tensor, moments: RunningMoments, settings: PpoSettings) -> Tensor:
+    """Scores (N,) as PPO sees them: normalised and clipped when the settings say so, less the penalty for not ending."""
+    shaped = scores
+    if settings.normalize_scores:
+        shaped = (shaped - moments.mean) / moments.std
+    if settings.score_clip is not None:
+        shaped = shaped.clamp(-settings.score_clip, settings.score_clip)
+    if settings.missing_eos_penalty:
+        shaped = shaped - settings.missing_eos_penalty * (~ended).to(shaped.dtype)
+    return shaped
+
+
+@torch.no_grad()
+def completion_logprobs(
+    forward: TokenForward, tokens: TokenBatch, settings: PpoSettings, *, with_entropy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies (zeros unless wanted) of all completion tokens, both (N, T), in micro-batches."""
+    logprobs = torch.zeros(tokens.completion_ids.shape, device=tokens.completion_ids.device)
+    entropies = torch.zeros_like(logprobs)
+    for prompts in micro_batches(tokens, settings.micro_batch_prompts):
+        part = tokens.select(prompts)
+        logits = completion_outputs(forward, part, share_prompts=settings.share_prompts)
+        rows, width = tokens.rows_of(prompts), part.completion_ids.shape[1]
+        found = token_logprobs(logits, part.completion_ids, settings.temperature)
+        logprobs[rows, :width] = found.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
+        if with_entropy:
+            spread = token_entropies(logits, settings.temperature)
+            entropies[rows, :width] = spread.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
+    return logprobs, entropies
+
+
+@torch.no_grad()
+def completion_values(forward: TokenForward, tokens: TokenBatch, settings: PpoSettings) -> Tensor:
+    """Values (N, T) before each completion token, in micro-batches."""
+    values = torch.zeros(tokens.completion_ids.shape, device=tokens.completion_ids.device)
+    for prompts in micro_batches(tokens, settings.micro_batch_prompts):
+        part = tokens.select(prompts)
+        found = completion_outputs(forward, part, share_prompts=settings.share_prompts).squeeze(-1)
+        values[tokens.rows_of(prompts), : found.shape[1]] = found.masked_fill(~part.completion_mask, 0.0).to(
+            values.dtype
+        )
+    return values
+
+
+def micro_batches(tokens: TokenBatch, size: int) -> Sequence[Tensor]:
+    """Prompt indices in order, `size` at a time."""
+    return torch.split(torch.arange(tokens.prompt_ids.shape[0], device=tokens.prompt_ids.device), size)
+
+
+def measure(
+    rollouts: Rollouts, scores: Tensor, shaped: Tensor, kl: Tensor, entropies: Tensor, kl_coef: float
+) -> dict[str, float]:
+    """The `objective/*` metrics of a step.
+
+    `objective/scores` is what the reward function said; `objective/rlhf_reward` is what is maximised: shaped scores less the
+    KL penalty. All KL figures here are the unbiased k1.
+    """
+    mask = rollouts.tokens.completion_mask
+    sequence_kl = kl.sum(dim=1)  # (N,)
+    penalty = -kl_coef * sequence_kl
+    siblings = scores.view(-1, rollouts.tokens.samples_per_prompt)
+    return {
+        "objective/kl": float(sequence_kl.mean()),
+        "objective/entropy": float(masked_mean(entropies, mask)),
+        "objective/non_score_reward": float(penalty.mean()),
+        "objective/rlhf_reward": float((shaped + penalty).mean()),
+        "objective/scores": float(scores.mean()),
+        "objective/scores_std": float(scores.std(unbiased=False)),
+        "objective/scores_std_within_prompt": float(siblings.std(dim=1, unbiased=False).mean()),
+        "objective/kl_coef": kl_coef,
+        "val/num_eos_tokens": float(rollouts.ended.sum()),
+        "val/completion_tokens": float(mask.sum(dim=1).float().mean()),
+    }
+
+
+def estimate_advantages(
+    settings: PpoSettings,
+    *,
+    shaped: Tensor,
+    kl: Tensor,
+    mask: Tensor,
+    values: Tensor | None,
+    kl_coef: float,
+    samples: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Advantages (N, T) and, with values, returns (N, T)."""
+    if values is None:
+        returns = shaped - kl_coef * kl.sum(dim=1)
+        advantages, targets = leave_one_out_advantages(returns, mask, samples), None
+    else:
+        rewards = token_rewards(shaped, kl, mask, kl_coef)
+        if settings.whiten_rewards:
+            rewards = whiten(rewards, mask, shift_mean=False)
+        advantages, targets = generalized_advantages(
+            rewards, values, mask, gamma=settings.gamma, lam=settings.lam
+        )
+    if settings.whiten_advantages:
+        advantages = whiten(advantages, mask)
+    return advantages, targets
+
+
+def penalised_kl(
+    logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, settings: PpoSettings
+) -> tuple[Tensor, Tensor]:
+    """Per-token KL (N, T) by the settings' estimator, for the reward, and by k1, for metrics; zero outside the mask."""
+    kl = token_kl(logprobs, reference_logprobs, settings.kl_estimator).masked_fill(~mask, 0.0)
+    return kl, token_kl(logprobs, reference_logprobs).masked_fill(~mask, 0.0)

@@ -1,0 +1,413 @@
+"""Proximal policy optimisation of a causal language model: the loop. Read this first.
+
+Each step samples completions of some prompts, scores their texts, and updates policy and value model on them:
+`rollouts` samples, `experience` computes rewards and advantages (its formulas are in `advantages`), `ppo_update` optimises,
+`ppo_state` saves. The loop knows nothing of judgements, gates or serving: prompts and a text-level reward function come in, a
+bundle that serving can load goes out.
+
+Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et al. 2017, arXiv 1707.06347):
+
+1. Scores are given to text, by any `RewardFunction`, not by a network that shares the policy's tokens.
+2. Policy and value model share nothing: two models, two optimisers, two gradient norms. The first `value_warmup_steps` train
+   the value model alone. `advantage="rloo"` drops it and compares each completion with its siblings, token by token clipped.
+3. The score stands on the completion's last token, its end-of-text token when it has one. Ending is part of the policy.
+4. Logits are divided by the sampling temperature in training too, also for the KL: the distribution that is sampled is the one
+   that is trained. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
+5. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
+6. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
+   of the weights before its update; when it leaves the budget, the last weights measured within it are exported. After the
+   last step the final weights are measured too, by a round of sampling without update.
+7. Every random draw is seeded by (seed, step), and the whole state is saved: a killed run resumes to the same bits on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor
+
+from alignment.advantages import RunningMoments, adapt_kl_coef
+from alignment.errors import TrainingError
+from alignment.experience import (
+    Experience,
+    estimate_advantages,
+    measure,
+    penalised_kl,
+    score_rollouts,
+    shape_scores,
+)
+from alignment.models import autocast, end_of_text_ids, export_policy, restore_parameters, snapshot_parameters
+from alignment.padding import encode_prompt
+from alignment.ppo_models import PpoModels
+from alignment.ppo_settings import PpoSettings
+from alignment.ppo_state import METRICS_FILE, STATE_FILE, MetricsFile, fingerprint, load_state, save_state
+from alignment.ppo_update import PtxRows, Updater
+from alignment.records import ProgressFn, RewardFunction, RolloutPrompt, StageProgress, StageResult
+from alignment.rollouts import SamplingRule, sample_rollouts
+
+log = structlog.get_logger(__name__)
+
+EncodedPrompt = tuple[RolloutPrompt, list[int]]
+
+
+def train_ppo(
+    settings: PpoSettings,
+    *,
+    policy_dir: Path,
+    reference_dir: Path,
+    value_init_dir: Path | None,
+    prompts: Sequence[RolloutPrompt],
+    reward: RewardFunction,
+    out_dir: Path,
+    work_dir: Path,
+    progress: ProgressFn,
+    resume: bool = True,
+    ptx_rows: PtxRows | None = None,
+) -> StageResult:
+    """Train a policy by PPO, or by RLOO when the settings say so, and export it.
+
+    Args:
+        settings: See `PpoSettings`.
+        policy_dir: Where the policy starts: weights, config and tokenizer.
+        reference_dir: The model that KL is measured against, normally the same SFT result; same tokenizer.
+        value_init_dir: A reward model's directory, whose trunk the value model starts from; not read by RLOO.
+        prompts: Rendered prompts; those longer than `max_prompt_tokens` are left out. Order is drawn anew for each pass.
+        reward: Judges completions.
+        out_dir: Gets the trained bundle; replaced when it exists.
+        work_dir: Gets `state.pt` and `metrics.jsonl` of the run.
+        progress: Told at least once a phase; what it raises ends the run, which may be resumed.
+        resume: Continue from `work_dir` where there is a state; False starts again.
+        ptx_rows: Rows of token ids for the language-model loss, needed when `ptx_coef` is above 0.
+
+    Returns:
+        Metrics of the exported policy as last measured (`objective/*`), `steps` done, `stopped_early` (1 or 0),
+        `prompts_left_out`, and `objective/scores_first` of the first step.
+
+    Raises:
+        TrainingError: If there is nothing to train on or with, a number is not finite, memory runs out, or the saved state
+            belongs to another run.
+    """
+    started = time.monotonic()
+    if settings.ptx_coef and ptx_rows is None:
+        raise TrainingError("ptx_coef is above 0 but no ptx_rows were given: give rows, or set ptx_coef=0.")
+    if settings.advantage == "gae" and value_init_dir is None:
+        raise TrainingError(
+            "advantage='gae' needs a reward model to start the value model from: train one, or set advantage=rloo."
+        )
+    with _memory_errors_explained():
+        run = _Run(settings, policy_dir, reference_dir, value_init_dir, prompts, ptx_rows)
+        run.open(work_dir, resume=resume)
+        run.train(reward, work_dir, progress)
+        metrics = run.export(out_dir)
+    seconds = time.monotonic() - started
+    stage = run.stage
+    log.info("policy trained", stage=stage, seconds=round(seconds, 1), path=str(out_dir), **metrics)
+    return StageResult(stage=stage, path=out_dir, metrics=metrics, seconds=seconds)
+
+
+@contextmanager
+def _memory_errors_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # A CPU allocation that fails is a plain RuntimeError with this text.
+        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(
+            error
+        ):
+            raise TrainingError(
+                "Out of memory: lower micro_batch_prompts or prompts_per_step, or set lora_rank."
+            ) from error
+        raise
+
+
+class _Run:
+    """Models, optimisers and counters of one run."""
+
+    def __init__(
+        self,
+        settings: PpoSettings,
+        policy_dir: Path,
+        reference_dir: Path,
+        value_init_dir: Path | None,
+        prompts: Sequence[RolloutPrompt],
+        ptx_rows: PtxRows | None,
+    ) -> None:
+        self.settings = settings
+        self.stage: Any = "rloo" if settings.advantage == "rloo" else "ppo"
+        self.models = models = PpoModels(settings, policy_dir, reference_dir, value_init_dir)
+        self.rule = SamplingRule(
+            samples_per_prompt=settings.samples_per_prompt,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            end_ids=end_of_text_ids(models.policy, models.tokenizer),
+        )
+        self.prompts = self._encode(prompts)
+        self.n_left_out = len(prompts) - len(self.prompts)
+        self.fingerprint = fingerprint(settings, [prompt.id for prompt, _ in self.prompts])
+        self.updater = Updater(
+            settings, models.policy, models.forward, models.value, dtype=models.dtype, ptx_rows=ptx_rows
+        )
+        self.step = 0
+        self.kl_coef = settings.kl_coef
+        self.moments = RunningMoments()
+        self.first: dict[str, float] = {}
+        """Metrics of the first step."""
+        self.safe: dict[str, Tensor] | None = None
+        """Newest policy weights whose measured KL and entropy were within the limits."""
+        self.safe_metrics: dict[str, float] = {}
+        self.finished = False
+        self.stopped_early = False
+
+    def _encode(self, prompts: Sequence[RolloutPrompt]) -> list[EncodedPrompt]:
+        limit = self.settings.max_prompt_tokens
+        positions = getattr(self.models.policy.config.get_text_config(), "max_position_embeddings", None)
+        if positions:
+            limit = min(limit, positions - self.settings.max_new_tokens)
+        encoded = [(prompt, encode_prompt(self.models.tokenizer, prompt.prompt)) for prompt in prompts]
+        kept = [(prompt, ids) for prompt, ids in encoded if 0 < len(ids) <= limit]
+        if len(kept) < len(prompts):
+            log.warning(
+                "prompts left out",
+                longer_than_tokens=limit,
+                left_out=len(prompts) - len(kept),
+                kept=len(kept),
+            )
+        if not kept:
+            raise TrainingError(
+                f"No prompt to train on: {len(prompts)} given, none between 1 and {limit} tokens. Raise max_prompt_tokens or add prompts."
+            )
+        return kept
+
+    # The loop
+
+    def train(self, reward: RewardFunction, work_dir: Path, progress: ProgressFn) -> None:
+        """Go on until the last step is done and measured, or a limit is crossed."""
+        metrics_file = MetricsFile(work_dir, first_step=self.step + int(self.finished))
+        began, first_step = time.monotonic(), self.step
+        while not self.finished:
+            report = _Reporter(self, progress, began, first_step)
+            experience = self._collect(reward, report)
+            metrics = {"step": float(self.step), **experience.metrics}
+            if self._crossed_limit(experience.metrics):
+                self.finished = self.stopped_early = True
+            elif self.step == self.settings.steps:
+                self._mark_safe(experience.metrics)
+                self.finished = True
+            else:
+                self._mark_safe(experience.metrics)
+                report("updating")
+                metrics |= self.updater.update(experience, self.step)
+                self._adapt(experience.metrics["objective/kl"])
+                self.step += 1
+                metrics["episode"] = float(self.step * self._n_rollouts)
+            metrics_file.append(metrics)
+            if self.finished or self.step % self.settings.save_every == 0:
+                self._save(work_dir)
+            log.info("training step", stage=self.stage, **metrics)
+            report("measured", metrics)
+
+    @property
+    def _n_rollouts(self) -> int:
+        return self.settings.prompts_per_step * self.settings.samples_per_prompt
+
+    def _collect(self, reward: RewardFunction, report: _Reporter) -> Experience:
+        settings, models = self.settings, self.models
+        report("sampling")
+        generator = torch.Generator(models.device).manual_seed(settings.seed * 1_000_003 + self.step)
+        with autocast(models.device, models.dtype):
+            rollouts = sample_rollouts(
+                models.forward,
+                models.tokenizer,
+                self._prompts_of(self.step),
+                self.rule,
+                batch_prompts=settings.sampling_batch_prompts,
+                generator=generator,
+            )
+        report("scoring")
+        scores = score_rollouts(reward, rollouts)
+        self.moments = self.moments.updated(scores)
+        shaped = shape_scores(scores, rollouts.ended, self.moments, settings)
+        tokens = rollouts.tokens
+        mask = tokens.completion_mask
+        report("measuring")
+        logprobs, entropies = models.logprobs(tokens)
+        reference_logprobs = models.reference_logprobs(tokens)
+        kl, k1 = penalised_kl(logprobs, reference_logprobs, mask, settings)
+        metrics = measure(rollouts, scores, shaped, k1, entropies, self.kl_coef)
+        if models.value is not None and self.step == 0:
+            models.value.start_at(metrics["objective/rlhf_reward"])
+        values = models.values(tokens)
+        advantages, returns = estimate_advantages(
+            settings,
+            shaped=shaped,
+            kl=kl,
+            mask=mask,
+            values=values,
+            kl_coef=self.kl_coef,
+            samples=settings.samples_per_prompt,
+        )
+        return Experience(
+            tokens=tokens,
+            logprobs=logprobs,
+            advantages=advantages,
+            returns=returns,
+            values=values,
+            metrics=metrics,
+        )
+
+    def _prompts_of(self, step: int) -> list[EncodedPrompt]:
+        """The prompts of a step: consecutive ones of an order drawn anew for every pass, so that each is used equally often."""
+        size, n = self.settings.prompts_per_step, len(self.prompts)
+        chosen = []
+        for position in range(step * size, (step + 1) * size):
+            generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + position // n)
+            order = torch.randperm(n, generator=generator)
+            chosen.append(self.prompts[int(order[position % n])])
+        return chosen
+
+    # Limits
+
+    def _crossed_limit(self, metrics: dict[str, float]) -> bool:
+        settings, kl, entropy = self.settings, metrics["objective/kl"], metrics["objective/entropy"]
+        if not self.first:
+            self.first = dict(metrics)
+        over_budget = settings.kl_budget is not None and kl > settings.kl_budget
+        collapsed = (
+            settings.entropy_floor is not None
+            and entropy < settings.entropy_floor * self.first["objective/entropy"]
+        )
+        if not (over_budget or collapsed):
+            return False
+        if self.safe is None:
+            raise TrainingError(
+                f"The policy starts {kl:.2f} nats from the reference model, beyond kl_budget={settings.kl_budget}: raise the budget."
+            )
+        log.warning(
+            "training stopped at a limit",
+            step=self.step,
+            kl=kl,
+            kl_budget=settings.kl_budget,
+            entropy=entropy,
+        )
+        return True
+
+    def _mark_safe(self, metrics: dict[str, float]) -> None:
+        average = self.updater.average
+        if average is None:
+            self.safe = snapshot_parameters(self.models.policy)
+        else:
+            self.safe = {name: tensor.to("cpu", copy=True) for name, tensor in average.items()}
+        self.safe_metrics = dict(metrics)
+
+    def _adapt(self, kl: float) -> None:
+        settings = self.settings
+        if settings.kl_target is not None:
+            self.kl_coef = adapt_kl_coef(
+                self.kl_coef,
+                kl,
+                target=settings.kl_target,
+                horizon=settings.kl_horizon,
+                n_rollouts=self._n_rollouts,
+            )
+
+    # State and export
+
+    def open(self, work_dir: Path, *, resume: bool) -> None:
+        """Take up the saved state, or clear the directory's old one."""
+        work_dir.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for name in (STATE_FILE, METRICS_FILE):
+                (work_dir / name).unlink(missing_ok=True)
+            return
+        state = load_state(work_dir, self.fingerprint)
+        if state is None:
+            return
+        restore_parameters(self.models.policy, state["policy"])
+        self.updater.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        if self.models.value is not None and self.updater.value_optimizer is not None:
+            restore_parameters(self.models.value, state["value"])
+            self.updater.value_optimizer.load_state_dict(state["value_optimizer"])
+        if self.updater.average is not None:
+            self.updater.average = {
+                name: tensor.to(self.models.device) for name, tensor in state["average"].items()
+            }
+        self.updater.n_updates = state["n_updates"]
+        self.step, self.kl_coef = state["step"], state["kl_coef"]
+        self.moments = RunningMoments(**state["moments"])
+        self.first, self.safe, self.safe_metrics = state["first"], state["safe"], state["safe_metrics"]
+        self.finished, self.stopped_early = state["finished"], state["stopped_early"]
+        log.info("training resumed", stage=self.stage, step=self.step)
+
+    def _save(self, work_dir: Path) -> None:
+        value_optimizer = self.updater.value_optimizer
+        state = {
+            "fingerprint": self.fingerprint,
+            "policy": snapshot_parameters(self.models.policy),
+            "policy_optimizer": self.updater.policy_optimizer.state_dict(),
+            "value": None if self.models.value is None else snapshot_parameters(self.models.value),
+            "value_optimizer": None if value_optimizer is None else value_optimizer.state_dict(),
+            "average": self.updater.average,
+            "n_updates": self.updater.n_updates,
+            "step": self.step,
+            "kl_coef": self.kl_coef,
+            "moments": dataclasses.asdict(self.moments),
+            "first": self.first,
+            "safe": self.safe,
+            "safe_metrics": self.safe_metrics,
+            "finished": self.finished,
+            "stopped_early": self.stopped_early,
+        }
+        save_state(work_dir, state)
+
+    def export(self, out_dir: Path) -> dict[str, float]:
+        """Write the last safe policy and return its metrics."""
+        assert self.safe is not None
+        restore_parameters(self.models.policy, self.safe)
+        dtype = torch.bfloat16 if self.settings.export_precision == "bfloat16" else torch.float32
+        metrics = self.safe_metrics | {
+            "objective/scores_first": self.first["objective/scores"],
+            "steps": float(self.step),
+            "stopped_early": float(self.stopped_early),
+            "prompts_left_out": float(self.n_left_out),
+        }
+        record = {"stage": self.stage, "settings": dataclasses.asdict(self.settings), "metrics": metrics}
+        export_policy(
+            self.models.policy,
+            self.models.tokenizer,
+            out_dir,
+            dtype=dtype,
+            extra={"ppo.json": json.dumps(record, indent=1)},
+        )
+        return metrics
+
+
+class _Reporter:
+    """Tells the caller where a step is."""
+
+    def __init__(self, run: _Run, progress: ProgressFn, began: float, first_step: int) -> None:
+        self._run, self._progress = run, progress
+        self._began, self._first_step = began, first_step
+
+    def __call__(self, note: str, metrics: dict[str, float] | None = None) -> None:
+        step, total = self._run.step, self._run.settings.steps
+        done = step - self._first_step
+        eta = (time.monotonic() - self._began) / done * (total - step) if done else None
+        self._progress(
+            StageProgress(
+                stage=self._run.stage,
+                done=step,
+                total=total,
+                eta_seconds=eta,
+                note=note,
+                metrics=metrics or {},
+            )
+        )

@@ -1,0 +1,176 @@
+"""The settings of PPO. Defaults suit a policy of about 20M parameters on two cores; larger models want smaller learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoSettings:
+    """How `train_ppo` samples, rewards and updates. Rejects impossible values when made."""
+
+    # Objective
+    advantage: Literal["gae", "rloo"] = "gae"
+    """`gae` trains a value model beside the policy; `rloo` compares each completion with its siblings and loads no value model."""
+    kl_coef: float = 0.05
+    """beta: reward lost per nat of KL to the reference model; the first value when `kl_target` is set."""
+    kl_target: float | None = None
+    """KL of a whole completion, in nats, that beta is steered to; None keeps beta fixed."""
+    kl_horizon: int = 10_000
+    """Rollouts over which beta may move by about a factor of e^0.2, when `kl_target` is set."""
+    kl_estimator: Literal["k1", "k3"] = "k1"
+    """Estimator of the per-token KL in the reward. Metrics and the budget always use the unbiased k1."""
+    gamma: float = 1.0
+    """Discount per token."""
+    lam: float = 0.95
+    """lambda of generalised advantages."""
+    whiten_advantages: bool = True
+    """Mean 0 and standard deviation 1 over all tokens of a step."""
+    whiten_rewards: bool = False
+    """Standard deviation 1 over all tokens of a step, mean kept."""
+    normalize_scores: bool = False
+    """Subtract the running mean of all scores and divide by their running standard deviation."""
+    score_clip: float | None = 10.0
+    """Largest absolute score, after normalisation; None for no limit."""
+    missing_eos_penalty: float | None = 1.0
+    """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
+
+    # Rollouts
+    steps: int = 60
+    """Rounds of sampling and updating."""
+    prompts_per_step: int = 16
+    samples_per_prompt: int = 4
+    """Completions of each prompt; the prompt is processed once for all of them."""
+    max_new_tokens: int = 96
+    max_prompt_tokens: int = 1024
+    """Longer prompts are left out and counted: a cut prompt would teach answers without their evidence."""
+    temperature: float = 0.7
+    """Of sampling, and of the distribution that is trained: logits are divided by it in both."""
+    top_p: float = 1.0
+    """Below 1 the sampled distribution is narrower than the trained one; the update then is slightly off-policy."""
+    sampling_batch_prompts: int = 32
+    """Prompts sampled at once; the draws depend on it."""
+    share_prompts: bool = True
+    """Process each prompt once for its samples in updates too; same result, less work. Recurrent models never share."""
+
+    # Updates
+    epochs: int = 2
+    """Passes over the rollouts of a step."""
+    minibatches: int = 2
+    """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
+    micro_batch_prompts: int = 4
+    """Prompts in memory at once; changes speed and memory, never the result."""
+    learning_rate: float = 2e-5
+    value_learning_rate: float = 5e-5
+    """Of the value model's trunk."""
+    value_head_learning_rate: float = 1e-3
+    """Of the value model's new head."""
+    lr_decay: Literal["linear", "none"] = "linear"
+    """`linear` falls to zero over `steps`."""
+    value_warmup_steps: int = 3
+    """First steps that train only the value model; ignored by `rloo`."""
+    clip_range: float = 0.2
+    value_clip_range: float = 0.2
+    """In units of reward."""
+    value_coef: float = 0.1
+    """Factor of the value loss. The value model has its own optimiser, so this acts only through gradient clipping."""
+    max_grad_norm: float = 1.0
+    """Of the policy and of the value model, each for itself."""
+    adam_eps: float = 1e-5
+    ptx_coef: float = 0.0
+    """Factor of the language-model loss on rows given as `ptx_rows` (PPO-ptx); 0 for none."""
+    ema_decay: float = 0.0
+    """Per optimiser step; above 0 the exported policy is the moving average of the weights."""
+    lora_rank: int = 0
+    """Rank of adapters on policy and value model; 0 trains full weights."""
+    lora_alpha: float = 32.0
+
+    # Stops
+    kl_budget: float | None = 4.0
+    """Mean KL of a completion, in nats; above it training ends and the last policy within it is exported. None for no limit."""
+    approxkl_limit: float | None = 0.1
+    """Mean KL per token to the sampling policy, in nats, above which the rest of a step's updates is skipped."""
+    ratio_limit: float | None = 0.1
+    """Largest distance of a minibatch's mean probability ratio from 1; above it the rest of a step's updates is skipped."""
+    entropy_floor: float | None = 0.1
+    """Share of the first step's entropy below which training ends and the last policy above it is exported. None for no limit."""
+
+    # Machine
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations; weights and optimisers stay in float32. `auto` takes bfloat16 where the processor multiplies it natively."""
+    export_precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the exported weights."""
+    save_every: int = 10
+    """Steps between complete saved states."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the field."""
+        self._check_counts()
+        self._check_ranges()
+        if self.advantage == "rloo" and self.samples_per_prompt < 2:
+            raise ValueError(
+                "samples_per_prompt must be at least 2 when advantage='rloo': siblings make the baseline"
+            )
+        if self.prompts_per_step % self.minibatches:
+            raise ValueError(
+                f"prompts_per_step={self.prompts_per_step} must be a multiple of minibatches={self.minibatches}"
+            )
+        if self.advantage == "gae" and self.value_warmup_steps >= self.steps:
+            raise ValueError(
+                f"value_warmup_steps={self.value_warmup_steps} must be less than steps={self.steps}"
+            )
+
+    def _check_counts(self) -> None:
+        for name in [
+            "kl_horizon",
+            "steps",
+            "prompts_per_step",
+            "samples_per_prompt",
+            "max_new_tokens",
+            "max_prompt_tokens",
+            "epochs",
+            "minibatches",
+            "micro_batch_prompts",
+            "sampling_batch_prompts",
+            "save_every",
+        ]:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("value_warmup_steps", "lora_rank"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+
+    def _check_ranges(self) -> None:
+        for name in [
+            "temperature",
+            "learning_rate",
+            "value_learning_rate",
+            "value_head_learning_rate",
+            "clip_range",
+            "value_clip_range",
+            "max_grad_norm",
+            "adam_eps",
+            "lora_alpha",
+        ]:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+        for name in ("kl_coef", "value_coef", "ptx_coef", "missing_eos_penalty"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}={value} must not be negative")
+        for name in ("kl_target", "score_clip", "kl_budget", "approxkl_limit", "ratio_limit"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be above 0, or none")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay} must be at least 0 and below 1")
+        if self.entropy_floor is not None and not 0 <= self.entropy_floor < 1:
+            raise ValueError(f"entropy_floor={self.entropy_floor} must be at least 0 and below 1, or none")
