@@ -31,7 +31,7 @@ INSTRUCTION = (
 _CITATION = re.compile(r"\s*\[(\d{1,2})\]")
 _SPACE = re.compile(r"\s+")
 # Evidence lines hold no line break of their own, so the block ends at the first empty line.
-_EVIDENCE_BLOCK = re.compile(r"\n\nEvidence:\n(?:[^\n]+\n)+\nQuestion: [^\n]*")
+_EVIDENCE_BLOCK = re.compile(r"(Question: ([^\n]*))\n\nEvidence:\n(?:[^\n]+\n)+\nQuestion: \2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +140,10 @@ def _render_plain(messages: Sequence[Message]) -> str:
 def without_evidence(prompt: str) -> str:
     """A rendered prompt with the evidence and the repeated question taken out; for judges that look at the question alone.
 
-    >>> without_evidence("<u>Question: Why?\\n\\nEvidence:\\n[1] Because.\\n\\nQuestion: Why?")
-    '<u>Question: Why?'
+    >>> without_evidence("<u>Question: Why?\\n\\nEvidence:\\n[1] Because.\\n\\nQuestion: Why?<a>")
+    '<u>Question: Why?<a>'
     """
-    return _EVIDENCE_BLOCK.sub("", prompt)
+    return _EVIDENCE_BLOCK.sub(r"\1", prompt)
 
 
 def is_refusal(text: str) -> bool:

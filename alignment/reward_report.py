@@ -1,0 +1,88 @@
+"""How well a reward model predicts judgements it was not trained on.
+
+Knows nothing of training. Different from the usual accuracy: ties are kept apart (a tie has no right side), and the log-likelihood
+per judgement is reported beside it, because it also notices a model that is right but far too sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from alignment.reward_dataset import Element, EncodedJudgements
+from alignment.tie_likelihood import FIRST_WINS, TIE, comparison_log_likelihood, rating_log_likelihood
+
+if TYPE_CHECKING:
+    from alignment.reward_model import RewardModel
+
+
+def measure_judgements(
+    model: RewardModel, encoded: EncodedJudgements, *, log_nu: float, threshold: float
+) -> dict[str, float]:
+    """Metrics `held_out_pair_accuracy`, `held_out_rating_accuracy`, `held_out_log_likelihood`, `held_out_tie_rate`, `n_held_out`.
+
+    Args:
+        model: Unscaled, so that the learned scalars fit its scores.
+        encoded: Judgements of other questions than the training ones; none gives no metrics.
+        log_nu: Learned tie parameter.
+        threshold: Learned rating threshold.
+
+    Returns:
+        The metrics that can be computed; an accuracy is missing where there is nothing to be right about.
+    """
+    elements = [element for element in encoded.elements if element.pairs or element.ratings]
+    if not elements:
+        return {}
+    scores = model.score_elements([(element.prompt, element.completions) for element in elements])
+    n_judgements = sum(element.n_judgements for element in elements)
+    likelihood = _log_likelihood(elements, scores, log_nu, threshold)
+    metrics = {
+        "held_out_log_likelihood": likelihood / n_judgements,
+        "held_out_tie_rate": encoded.tie_rate,
+        "n_held_out": float(n_judgements),
+    }
+    pairs = [
+        _is_right(score, pair)
+        for element, score in zip(elements, scores, strict=True)
+        for pair in element.pairs
+        if pair[2] != TIE
+    ]
+    if pairs:
+        metrics["held_out_pair_accuracy"] = sum(pairs) / len(pairs)
+    ratings = [
+        float((score[index] > threshold) == (label > 0))
+        for element, score in zip(elements, scores, strict=True)
+        for index, label, _ in element.ratings
+    ]
+    if ratings:
+        metrics["held_out_rating_accuracy"] = sum(ratings) / len(ratings)
+    return metrics
+
+
+def _is_right(scores: Sequence[float], pair: tuple[int, int, int, float]) -> float:
+    first, second, outcome, _ = pair
+    if scores[first] == scores[second]:
+        return 0.5
+    return float((scores[first] > scores[second]) == (outcome == FIRST_WINS))
+
+
+def _log_likelihood(
+    elements: Sequence[Element], scores: Sequence[Sequence[float]], log_nu: float, threshold: float
+) -> float:
+    total = 0.0
+    for element, values in zip(elements, scores, strict=True):
+        score = torch.tensor(values, dtype=torch.float64)
+        for first, second, outcome, weight in element.pairs:
+            said = comparison_log_likelihood(
+                score[first : first + 1],
+                score[second : second + 1],
+                torch.tensor([outcome]),
+                torch.tensor(log_nu),
+            )
+            total += weight * float(said)
+        for index, label, weight in element.ratings:
+            said = rating_log_likelihood(score[index], torch.tensor(label), torch.tensor(threshold))
+            total += weight * float(said)
+    return total

@@ -1,0 +1,74 @@
+"""TRL's trainers without their outward calls, and a callback that turns their steps into our progress.
+
+The one place that imports TRL, together with `reward_trainer.py`. Knows nothing of our data. TRL 1.16 reports each trainer's
+creation to the Hugging Face hub unless an environment variable forbids it, and writes a README with each checkpoint; a company's
+training run does neither.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from alignment.records import ProgressFn, StageName, StageProgress
+
+_SECONDS_BETWEEN_REPORTS = 1.0
+
+
+class QuietTrainerMixin:
+    """Put in front of a TRL trainer: no telemetry, no generated model card."""
+
+    def _send_telemetry(self) -> None:
+        """Say nothing to anybody."""
+
+    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
+        """Write nothing: a policy bundle has its own manifest."""
+
+
+class QuietSFTTrainer(QuietTrainerMixin, SFTTrainer):
+    """`trl.SFTTrainer` that stays at home."""
+
+
+class ProgressCallback(TrainerCallback):
+    """Reports steps, newest metrics and the time left; lets `RunCancelled` pass, which ends the training."""
+
+    def __init__(self, stage: StageName, progress: ProgressFn) -> None:
+        self._stage = stage
+        self._progress = progress
+        self._metrics: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._first_step = 0
+        self._last_report = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- transformers' signature
+        """Note where this process starts: a resumed run must not count the earlier steps as fast."""
+        self._started, self._first_step = time.monotonic(), state.global_step
+        self._report(state)
+
+    def on_log(self, *_args: Any, logs: dict[str, Any] | None = None, **_kwargs: Any) -> None:
+        """Keep the newest numbers."""
+        self._metrics |= {k: float(v) for k, v in (logs or {}).items() if isinstance(v, (int, float))}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- transformers' signature
+        """Report at most once a second, and always at the end."""
+        is_last = state.global_step >= state.max_steps
+        if is_last or time.monotonic() - self._last_report >= _SECONDS_BETWEEN_REPORTS:
+            self._report(state)
+
+    def _report(self, state: Any) -> None:
+        now = time.monotonic()
+        self._last_report = now
+        done = state.global_step - self._first_step
+        eta = (now - self._started) / done * (state.max_steps - state.global_step) if done else None
+        self._progress(
+            StageProgress(
+                stage=self._stage,
+                done=state.global_step,
+                total=state.max_steps,
+                eta_seconds=eta,
+                metrics=dict(self._metrics),
+            )
+        )

@@ -1,0 +1,210 @@
+"""The reward model on tiny random models, through TRL's real trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignment.errors import TrainingError
+from alignment.padding import ensure_padding
+from alignment.records import PromptCompletion, RankedCompletions, StageProgress
+from alignment.reward_dataset import Encoder, encode_judgements, lay_out
+from alignment.reward_model import RewardModel, RewardSettings, _load, train_reward
+from alignment.reward_scoring import completion_scores, takes_shared_prompts
+from tests.chatbot.tiny_models import ARCHITECTURES, make_tiny_model
+
+SETTINGS = RewardSettings(
+    epochs=6, learning_rate=2e-3, batch_size=4, micro_batch_size=2, max_length=128, precision="float32"
+)
+
+
+def _ignore(_: StageProgress) -> None:
+    return None
+
+
+def _judgements(first: int, n: int) -> list[RankedCompletions]:
+    """Cited answers win over bare ones; two bare ones tie; a cited one gets a thumb up."""
+    made = []
+    for i in range(first, first + n):
+        prompt = f"Question {i}: how many days?"
+        cited, bare = f"{i} days [1].", f"{i} days maybe"
+        common: dict[str, Any] = {"prompt": prompt, "question_id": str(i), "labeler_id": "ana"}
+        made += [
+            RankedCompletions(completions=(bare, cited), ranking=((1,), (0,)), **common),
+            RankedCompletions(completions=(bare, f"{i} maybe", cited), ranking=((2,), (0, 1)), **common),
+            RankedCompletions(completions=(cited,), ranking=(), label=True, **common),
+            RankedCompletions(completions=(bare,), ranking=(), label=False, **common),
+        ]
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A tiny Llama that has seen 12 questions' judgements."""
+    folder = tmp_path_factory.mktemp("reward")
+    base = make_tiny_model(folder / "base", "llama")
+    anchors = [
+        PromptCompletion(
+            prompt=f"Question {i}: how many days?",
+            completion=f"{i} days [1].",
+            question_id=str(i),
+            origin="derived",
+        )
+        for i in range(12)
+    ]
+    result = train_reward(
+        SETTINGS,
+        init_dir=base,
+        judgements=_judgements(0, 12),
+        held_out=_judgements(20, 5),
+        anchors=anchors,
+        out_dir=folder / "out",
+        progress=_ignore,
+    )
+    return result.path, result.metrics
+
+
+def test_it_learns_what_is_preferred_on_unseen_questions(trained: tuple[Path, dict[str, float]]) -> None:
+    """Pairs and thumbs of held-out questions come out right."""
+    metrics = trained[1]
+
+    assert metrics["held_out_pair_accuracy"] > 0.9
+    assert metrics["held_out_rating_accuracy"] > 0.9
+    assert metrics["held_out_log_likelihood"] > -1.0
+
+
+def test_ties_are_counted_apart(trained: tuple[Path, dict[str, float]]) -> None:
+    """One pair in four is a tie, by weight 1/3 of one judgement against 1 + 2/3."""
+    assert trained[1]["tie_rate"] == pytest.approx((1 / 3) / 2)
+
+
+def test_scores_are_standardised_on_the_anchors(trained: tuple[Path, dict[str, float]]) -> None:
+    """Taught completions have mean 0 and deviation 1, also after loading."""
+    model = RewardModel.load(trained[0], precision="float32")
+    prompts = [f"Question {i}: how many days?" for i in range(12)]
+    scores = torch.tensor(model.score_texts(prompts, [f"{i} days [1]." for i in range(12)]))
+
+    assert abs(float(scores.mean())) < 0.02
+    assert float(scores.std(correction=0)) == pytest.approx(1.0, abs=0.02)
+
+
+def test_scores_do_not_depend_on_company_or_order(trained: tuple[Path, dict[str, float]]) -> None:
+    """A completion's score is its own, whatever else is in the batch."""
+    model = RewardModel.load(trained[0], precision="float32")
+    prompts = ["Question 1: how many days?", "Question 2: why?", "Question 1: how many days?"]
+    completions = ["1 days [1].", "so", "maybe many days"]
+    together = model.score_texts(prompts, completions)
+    alone = [model.score_texts([p], [c])[0] for p, c in zip(prompts, completions, strict=True)]
+
+    assert together == pytest.approx(alone, abs=1e-3)
+
+
+def test_the_likelihoods_scalars_are_not_in_the_weights(trained: tuple[Path, dict[str, float]]) -> None:
+    """The export is a plain sequence classifier."""
+    from safetensors import safe_open
+
+    with safe_open(str(trained[0] / "model.safetensors"), framework="pt") as weights:
+        assert not [name for name in weights.keys() if "likelihood" in name]  # noqa: SIM118 -- not a mapping
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_shared_prompt_gives_the_scores_of_separate_ones(architecture: str, tmp_path: Path) -> None:
+    """The mask and the positions make a packed pass equal to one pass per completion, for each architecture."""
+    model, tokenizer = _load(make_tiny_model(tmp_path, architecture), seed=0)
+    ensure_padding(tokenizer, model)
+    model.eval()
+    batch = lay_out([([5, 6, 7], [[8, 9], [10]]), ([11] * 9, [[12, 13, 14]])], tokenizer.pad_token_id)
+    with torch.no_grad():
+        packed = completion_scores(model, batch, shares_prompts=True)
+        apart = completion_scores(model, batch, shares_prompts=False)
+    real = batch["ends"] >= 0
+
+    assert takes_shared_prompts(model)
+    assert torch.allclose(packed[real], apart[real], atol=1e-4)
+
+
+def test_a_model_that_ignores_the_mask_is_found_out(tmp_path: Path) -> None:
+    """Then completions are scored one by one."""
+    model, _ = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    body_forward = model.model.forward
+
+    def forget_mask(*args: Any, attention_mask: Any = None, position_ids: Any = None, **kwargs: Any) -> Any:
+        two_dimensional = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        return body_forward(*args, attention_mask=two_dimensional, **kwargs)
+
+    model.model.forward = forget_mask
+
+    assert not takes_shared_prompts(model)
+
+
+def test_a_long_prompt_is_cut_from_the_left_and_a_long_completion_is_counted(tmp_path: Path) -> None:
+    """The completion is never cut."""
+    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    encoder = Encoder(tokenizer, 40, "full")
+    common: dict[str, Any] = {"question_id": "q", "labeler_id": "ana", "ranking": (), "label": True}
+    encoded = encode_judgements(
+        [
+            RankedCompletions(prompt="abc " * 50 + "end", completions=("yes",), **common),
+            RankedCompletions(prompt="why", completions=("no " * 100,), **common),
+        ],
+        encoder,
+    )
+    element = encoded.elements[0]
+
+    assert (1, 1) == (encoded.n_cut, encoded.n_dropped)
+    assert 40 == element.n_tokens
+    assert tokenizer.decode(element.prompt).endswith("end")
+
+
+def test_judgements_of_one_prompt_share_an_element(tmp_path: Path) -> None:
+    """Four judgements over three texts: one prompt, three completions."""
+    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    encoded = encode_judgements(_judgements(0, 1), Encoder(tokenizer, 128, "full"))
+
+    assert [(3, 4)] == [(len(e.completions), e.n_judgements) for e in encoded.elements]
+
+
+def test_weights_are_relative(tmp_path: Path) -> None:
+    """Doubling every weight changes nothing."""
+    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    encoder = Encoder(tokenizer, 128, "full")
+    judgements = _judgements(0, 2)
+    doubled = [dataclasses.replace(j, weight=2.0) for j in judgements]
+
+    assert encode_judgements(judgements, encoder) == encode_judgements(doubled, encoder)
+
+
+def test_the_question_context_leaves_the_evidence_out(tmp_path: Path) -> None:
+    """The judge reads the question only."""
+    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    prompt = "Question: Why?\n\nEvidence:\n[1] Because.\n\nQuestion: Why?"
+    ids = Encoder(tokenizer, 128, "question").prompt(prompt, 100)
+
+    assert tokenizer.decode(ids) == "Question: Why?"
+
+
+def test_no_judgement_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    """Nothing to learn."""
+    base = make_tiny_model(tmp_path / "base", "llama")
+
+    with pytest.raises(TrainingError, match="collect ratings"):
+        train_reward(SETTINGS, init_dir=base, judgements=[], out_dir=tmp_path / "out", progress=_ignore)
+
+
+def test_a_directory_without_a_reward_model_is_named(tmp_path: Path) -> None:
+    """One line, and what to run."""
+    with pytest.raises(TrainingError, match="tacit train reward"):
+        RewardModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("context", "all"), ("epochs", 0), ("micro_batch_size", 3), ("max_length", 1)]
+)
+def test_bad_settings_are_refused_by_name(name: str, value: Any) -> None:
+    """The message names the field."""
+    with pytest.raises(ValueError, match=name):
+        RewardSettings(**{name: value})
