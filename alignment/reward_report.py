@@ -7,15 +7,12 @@ per judgement is reported beside it, because it also notices a model that is rig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from alignment.reward_dataset import Element, EncodedJudgements
+from alignment.reward_model import RewardModel
 from alignment.tie_likelihood import FIRST_WINS, TIE, comparison_log_likelihood, rating_log_likelihood
-
-if TYPE_CHECKING:
-    from alignment.reward_model import RewardModel
 
 
 def measure_judgements(

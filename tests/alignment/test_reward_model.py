@@ -13,8 +13,9 @@ from alignment.errors import TrainingError
 from alignment.padding import ensure_padding
 from alignment.records import PromptCompletion, RankedCompletions, StageProgress
 from alignment.reward_dataset import Encoder, encode_judgements, lay_out
-from alignment.reward_model import RewardModel, RewardSettings, _load, train_reward
+from alignment.reward_model import RewardModel
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
+from alignment.reward_training import RewardSettings, _load, train_reward
 from tests.chatbot.tiny_models import ARCHITECTURES, make_tiny_model
 
 SETTINGS = RewardSettings(
