@@ -1,0 +1,116 @@
+"""The `tacit` command: the tree of commands, and the one place where errors become a line and an exit code.
+
+Exit codes: 0 done, 1 failed (one line that says what to do next; the traceback only with `--debug`), 2 wrong usage. Command modules
+import click and nothing heavy: `tacit --help` answers within a second.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from ui.cli_ask import ask, evaluate, search
+from ui.cli_documents import collections, documents, ingest
+from ui.cli_feedback import feedback, simulate
+from ui.cli_operate import audit, backup, doctor, init, restore
+from ui.cli_people import users
+from ui.cli_policies import policies, runs, schedule
+from ui.cli_serve import demo, serve, worker
+from ui.cli_train import train
+
+
+def _version() -> str:
+    try:
+        return version("tacit")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(_version(), prog_name="tacit")
+def tacit() -> None:
+    """Tacit: the company knowledge chatbot that learns from the people who use it.
+
+    Start with `tacit demo`. Every command takes --home DIR (or TACIT_HOME) and --json.
+    """
+
+
+for _command in (
+    demo,
+    serve,
+    worker,
+    doctor,
+    init,
+    ingest,
+    documents,
+    collections,
+    users,
+    search,
+    ask,
+    evaluate,
+    feedback,
+    simulate,
+    train,
+    runs,
+    policies,
+    schedule,
+    backup,
+    restore,
+    audit,
+):
+    tacit.add_command(_command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    debug = "--debug" in arguments
+    try:
+        tacit.main(args=arguments, prog_name="tacit", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return _say("stopped", 1)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return _say("stopped; run the command again to go on", 1)
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    from knowledge_base.errors import TacitError, UsageError
+
+    if isinstance(error, UsageError):
+        return _say(str(error), 2)
+    if isinstance(error, TacitError):
+        return _say(str(error), 1)
+    if isinstance(error, ValueError):
+        # Settings dataclasses reject bad values by name with ValueError.
+        return _say(str(error), 2)
+    if isinstance(error, OSError) and error.errno in {28, 122}:
+        return _say(
+            f"no space left on the disk ({error.filename or 'home directory'}): free some and run the command again; nothing saved is lost",
+            1,
+        )
+    if isinstance(error, MemoryError):
+        return _say("out of memory: close other programs, or lower the batch sizes in settings.toml", 1)
+    return _say(
+        f"unexpected {type(error).__name__}: {error} (run again with --debug and report the traceback)", 1
+    )
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write("tacit: " + " ".join(line.split()) + "\n")
+    return code

@@ -1,0 +1,1 @@
+"""Migrations, one numbered file each; append-only."""

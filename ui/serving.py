@@ -1,0 +1,124 @@
+"""`tacit serve` and `tacit worker` as processes: uvicorn in this one, the worker in a child, both ending cleanly on SIGTERM.
+
+The worker is a process of its own so that training takes its memory and its crashes with it. Knows nothing of pages or jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from knowledge_base.errors import UsageError
+from ui.cli_output import Context
+from ui.logging import configure_logging
+
+if TYPE_CHECKING:
+    from ui.wiring import Services
+
+log = structlog.get_logger(__name__)
+
+WORKER_STOP_SECONDS = 20
+"""How long a worker may take to finish its step before it is killed."""
+
+
+def serve(context: Context, *, host: str, port: int, with_worker: bool) -> None:
+    """Serve until stopped.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    from ui.wiring import open_services
+
+    configure_logging(debug=context.debug, verbose=True)
+    check_port(host, port)
+    with open_services(context.home, create=True) as services:
+        with worker_beside(context.home, enabled=with_worker):
+            run_uvicorn(services, host=host, port=port, note=context.note)
+
+
+def check_port(host: str, port: int) -> None:
+    """Fail early, in one line, when the port cannot be had.
+
+    Raises:
+        UsageError: it is taken or not allowed.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
+            ) from error
+
+
+def run_uvicorn(services: Services, *, host: str, port: int, note: object = None) -> None:
+    """Run the web application in this process."""
+    import uvicorn
+
+    from ui.server import create_app
+
+    app = create_app(services)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        # Answers stream for a while: let them end, but do not wait for ever for an open tab.
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+    if callable(note):
+        note(
+            f"Tacit is at http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}/  (Ctrl-C stops it)"
+        )  # noqa: S104 -- compared, not bound
+    uvicorn.Server(config).run()
+
+
+@contextmanager
+def worker_beside(home: Path, *, enabled: bool) -> Iterator[None]:
+    """Run a worker process as long as the block runs."""
+    if not enabled:
+        yield
+        return
+    command = [sys.executable, "-m", "ui", "worker", "--home", str(home)]
+    environment = {**os.environ, "TACIT_PARENT_PID": str(os.getpid())}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 -- our own interpreter and module
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(WORKER_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("worker_killed", after_seconds=WORKER_STOP_SECONDS)
+            process.kill()
+            process.wait()
+
+
+def run_worker(context: Context, *, once: bool) -> None:
+    """Work until stopped, or once."""
+    from ui.wiring import open_services
+    from ui.worker import Worker
+
+    configure_logging(debug=context.debug, verbose=True)
+    parent = os.environ.get("TACIT_PARENT_PID")
+    with open_services(context.home, create=True) as services:
+        worker = Worker(services, parent_pid=int(parent) if parent else None)
+        if once:
+            done = worker.run_once()
+            context.emit({"jobs": done}, f"{done} jobs done")
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: worker.stop())
+        worker.run()
+    context.emit({"stopped": True}, "worker stopped")

@@ -1,0 +1,213 @@
+"""The worker: ingests uploads and runs training cycles as they come due. Two lanes, so that an upload never waits for a training run.
+
+The database is the queue: a lane claims one job, heartbeats while it works, finishes it; a lane of a worker that died is noticed by its
+silence and its job goes back to the queue. Each step does one thing and returns whether there was anything to do, so that tests call
+steps and no loop. Knows nothing of HTTP.
+
+Different from a scheduler inside the server process: training can neither block nor crash the pages.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from alignment.errors import RunCancelled
+from alignment.records import StageProgress
+from alignment.schedule import due_reason
+from knowledge_base.database import new_id, now
+from knowledge_base.errors import NotFoundError, TacitError
+from knowledge_base.records import Job
+from ui.uploads import INGEST_JOB
+from ui.wiring import CYCLE_JOB
+
+if TYPE_CHECKING:
+    from ui.wiring import Services
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 2.0
+"""How often an idle lane looks for work."""
+HEARTBEAT_SECONDS = 5.0
+STALE_AFTER = timedelta(seconds=60)
+"""A running job that has been silent for so long belongs to a dead worker."""
+SCHEDULER = "scheduler"
+
+
+class Worker:
+    """Claims and does jobs."""
+
+    def __init__(self, services: Services, *, parent_pid: int | None = None) -> None:
+        """Work on these services.
+
+        Args:
+            services: The home's services.
+            parent_pid: Stop when this process is gone: a server that was killed must not leave a worker behind.
+        """
+        self._services = services
+        self._parent_pid = parent_pid
+        self._id = f"{os.uname().nodename}-{os.getpid()}-{new_id()[:6]}"
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Finish the present step's job, then stop. A training run stops at its next report and is resumed later."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        lanes = [
+            threading.Thread(target=self._lane, args=(step,), name=step.__name__)
+            for step in (self.ingest_step, self.training_step)
+        ]
+        for lane in lanes:
+            lane.start()
+        log.info("worker_started", worker=self._id)
+        while not self._stop.wait(POLL_SECONDS):
+            if self._is_orphan():
+                log.warning("worker_orphaned", parent=self._parent_pid)
+                self.stop()
+        for lane in lanes:
+            lane.join()
+        log.info("worker_stopped", worker=self._id)
+
+    def run_once(self) -> int:
+        """Do everything that is due now. Returns how many jobs were done."""
+        done = 0
+        while self.ingest_step() or self.training_step():
+            done += 1
+        return done
+
+    def _is_orphan(self) -> bool:
+        return self._parent_pid is not None and os.getppid() != self._parent_pid
+
+    def _lane(self, step: Callable[[], bool]) -> None:
+        while not self._stop.is_set():
+            try:
+                worked = step()
+            except TacitError as error:
+                # The database may be away for a moment; the lane must outlive that.
+                log.error("worker_step_failed", step=step.__name__, error=str(error))
+                worked = False
+            if not worked:
+                self._stop.wait(POLL_SECONDS)
+
+    def ingest_step(self) -> bool:
+        """Take back jobs of dead workers, then ingest one upload."""
+        self._services.jobs.requeue_stale(STALE_AFTER)
+        return self._work_on(INGEST_JOB, self._ingest)
+
+    def training_step(self) -> bool:
+        """Queue a cycle if one is due, then run one waiting cycle."""
+        self._fail_orphaned_runs()
+        self.schedule_step()
+        return self._work_on(CYCLE_JOB, self._train)
+
+    def schedule_step(self) -> bool:
+        """Queue a cycle when the schedule says so. Returns whether it did."""
+        services = self._services
+        if services.runs.active() is not None:
+            return False
+        last = next(iter(services.runs.list(1)), None)
+        n_new = services.new_feedback()
+        if last is not None and last.state in {"failed", "cancelled"}:
+            # What failed on this feedback would fail again: wait for as much newer feedback, or for a person to resume it.
+            n_new = services.feedback.count_since(last.created_at)
+        reason = due_reason(
+            services.schedule.get(), n_new=n_new, last_started_at=last.created_at if last else None, at=now()
+        )
+        if reason is None:
+            return False
+        run = services.request_cycle(actor=SCHEDULER)
+        log.info("cycle_due", run=run.id, reason=reason)
+        return True
+
+    def _fail_orphaned_runs(self) -> None:
+        """Mark runs that nobody works on: their process died at the command line, or their job was given up."""
+        services = self._services
+        run = services.runs.active()
+        if run is None or run.kind != "cycle":
+            return
+        jobs = [j for j in services.jobs.list_jobs(kind=CYCLE_JOB) if j.payload.get("run") == run.id]
+        if jobs and jobs[0].state == "failed":
+            services.runs.fail(run.id, f"{jobs[0].error}; resume it with `tacit runs resume {run.id}`")
+
+    def _work_on(self, kind: str, do: Callable[[Job], dict[str, Any]]) -> bool:
+        jobs = self._services.jobs
+        job = jobs.claim([kind], self._id)
+        if job is None:
+            return False
+        log.info("job_started", job=job.id, kind=kind, attempt=job.attempts)
+        try:
+            with self._heartbeat(job):
+                result = do(job)
+        except RunCancelled as cancelled:
+            if self._stop.is_set():
+                jobs.requeue(job.id, self._id)
+            else:
+                jobs.fail(job.id, self._id, str(cancelled))
+        except TacitError as error:
+            jobs.fail(job.id, self._id, str(error))
+            log.warning("job_failed", job=job.id, kind=kind, error=str(error))
+        except Exception as error:
+            # Recorded before it spreads: a job that crashes its worker must not be claimed for ever.
+            jobs.fail(job.id, self._id, f"{type(error).__name__}: {error}")
+            log.exception("job_crashed", job=job.id, kind=kind)
+        else:
+            jobs.finish(job.id, self._id, result)
+            log.info("job_done", job=job.id, kind=kind)
+        return True
+
+    @contextmanager
+    def _heartbeat(self, job: Job) -> Iterator[None]:
+        finished = threading.Event()
+
+        def beat() -> None:
+            while not finished.wait(HEARTBEAT_SECONDS):
+                try:
+                    self._services.jobs.heartbeat(job.id, self._id)
+                except TacitError as error:
+                    log.warning("heartbeat_failed", job=job.id, error=str(error))
+
+        thread = threading.Thread(target=beat, name=f"heartbeat-{job.id[:6]}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            thread.join()
+
+    def _ingest(self, job: Job) -> dict[str, Any]:
+        payload, services = job.payload, self._services
+        path = services.uploads.path(payload["upload"])
+        if not path.exists():
+            raise NotFoundError(f"the uploaded file {payload['name']} is gone: upload it again")
+        report = services.ingestor.ingest_upload(payload["name"], path.read_bytes(), payload["collection"])
+        services.uploads.discard(payload["upload"])
+        failures = [f"{f.path}: {f.error}" for f in report.failed]
+        services.audit.record(
+            payload["actor"],
+            "document.ingest",
+            payload["name"],
+            collection=payload["collection"],
+            failures=failures,
+        )
+        if failures:
+            raise TacitError(failures[0])
+        return {"documents": report.documents, "chunks": report.chunks, "skipped": report.skipped}
+
+    def _train(self, job: Job) -> dict[str, Any]:
+        def progress(report: StageProgress) -> None:
+            if self._stop.is_set():
+                raise RunCancelled("the worker is stopping; the run goes on with the next one")
+            self._services.jobs.heartbeat(
+                job.id, self._id, {"stage": report.stage, "done": report.done, "total": report.total}
+            )
+
+        result = self._services.resume_run(job.payload["run"], progress=progress)
+        return {"policy": result.policy_id, "promoted": result.promoted, "reason": result.reason}
