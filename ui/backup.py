@@ -56,9 +56,12 @@ def write_backup(home_path: Path, out: Path) -> int:
 def _database_copy(home: Home) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=home.path) as folder:
         copy = Path(folder) / _DATABASE
-        with contextlib.closing(sqlite3.connect(home.path / _DATABASE)) as source:
-            with contextlib.closing(sqlite3.connect(copy)) as target:
-                source.backup(target)
+        source_file = home.path / _DATABASE
+        with (
+            contextlib.closing(sqlite3.connect(source_file)) as source,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
         yield copy
 
 

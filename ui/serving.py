@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LOCAL_HOSTS = ("127.0.0.1", "0.0.0.0")  # noqa: S104 -- compared with, not bound to
 WORKER_STOP_SECONDS = 20
 """How long a worker may take to finish its step before it is killed."""
 
@@ -40,9 +41,11 @@ def serve(context: Context, *, host: str, port: int, with_worker: bool) -> None:
 
     configure_logging(debug=context.debug, verbose=True)
     check_port(host, port)
-    with open_services(context.home, create=True) as services:
-        with worker_beside(context.home, enabled=with_worker):
-            run_uvicorn(services, host=host, port=port, note=context.note)
+    with (
+        open_services(context.home, create=True) as services,
+        worker_beside(context.home, enabled=with_worker),
+    ):
+        run_uvicorn(services, host=host, port=port, note=context.note)
 
 
 def check_port(host: str, port: int) -> None:
@@ -61,8 +64,8 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
-def run_uvicorn(services: Services, *, host: str, port: int, note: object = None) -> None:
-    """Run the web application in this process."""
+def run_uvicorn(services: Services, *, host: str, port: int, note: Callable[[str], None]) -> None:
+    """Run the web application in this process; `note` is told the address."""
     import uvicorn
 
     from ui.server import create_app
@@ -77,10 +80,7 @@ def run_uvicorn(services: Services, *, host: str, port: int, note: object = None
         timeout_graceful_shutdown=10,
         server_header=False,
     )
-    if callable(note):
-        note(
-            f"Tacit is at http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}/  (Ctrl-C stops it)"
-        )  # noqa: S104 -- compared, not bound
+    note(f"Tacit is at http://{'localhost' if host in LOCAL_HOSTS else host}:{port}/  (Ctrl-C stops it)")
     uvicorn.Server(config).run()
 
 

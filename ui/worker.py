@@ -92,7 +92,7 @@ class Worker:
                 worked = step()
             except TacitError as error:
                 # The database may be away for a moment; the lane must outlive that.
-                log.error("worker_step_failed", step=step.__name__, error=str(error))
+                log.warning("worker_step_failed", step=step.__name__, error=str(error))
                 worked = False
             if not worked:
                 self._stop.wait(POLL_SECONDS)
@@ -133,7 +133,7 @@ class Worker:
         run = services.runs.active()
         if run is None or run.kind != "cycle":
             return
-        jobs = [j for j in services.jobs.list_jobs(kind=CYCLE_JOB) if j.payload.get("run") == run.id]
+        jobs = [j for j in services.jobs.list_jobs(kinds=[CYCLE_JOB]) if j.payload.get("run") == run.id]
         if jobs and jobs[0].state == "failed":
             services.runs.fail(run.id, f"{jobs[0].error}; resume it with `tacit runs resume {run.id}`")
 
