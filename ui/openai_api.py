@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from chatbot.prompt import Message
 from chatbot.records import Answer, Sampling, User
+from chatbot.turn_events import TextWritten, TurnFinished
 from knowledge_base.errors import TacitError
 from ui.api import current_user
 from ui.document_page import source_link
@@ -129,8 +130,6 @@ def _extras(answer: Answer) -> dict[str, Any]:
 def _stream(
     services: Services, user: User, question: str, arguments: dict[str, Any], model: str
 ) -> Iterator[str]:
-    from chatbot.assistant import Finished, TextDelta
-
     created = int(time.time())
 
     def chunk(delta: dict[str, str], finish: str | None = None, **extra: Any) -> str:
@@ -147,9 +146,9 @@ def _stream(
     yield chunk({"role": "assistant", "content": ""})
     try:
         for event in services.assistant.stream(question, user.as_reader(), **arguments):
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextWritten):
                 yield chunk({"content": event.text})
-            elif isinstance(event, Finished):
+            elif isinstance(event, TurnFinished):
                 services.answers.save(event.answer, user.id, "api")
                 # The grounded text may differ from what was streamed: `tacit.text` is the one to keep.
                 yield chunk({}, "stop", tacit={**_extras(event.answer), "text": event.answer.text})

@@ -198,6 +198,9 @@ class Services:
             self.serving,
             self.settings.assistant,
             index_version=lambda: str(self.knowledge.index_version()),
+            grounding=self.settings.grounding,
+            abstention=self.settings.abstention,
+            owners=lambda: {c.name: c.owner for c in self.knowledge.list_collections() if c.owner},
         )
 
     # People
