@@ -14,16 +14,19 @@ from tests import strategies
 
 
 def count_words(text: str) -> int:
+    """Count words: a tokenizer that is easy to reason about."""
     return len(text.split())
 
 
 def builder() -> DocumentBuilder:
+    """An empty document."""
     return DocumentBuilder("leave.md", LoadLimits())
 
 
 def chunks_of(
     build: DocumentBuilder, max_tokens: int, min_tokens: int = 5, overlap_tokens: int = 0
 ) -> list[ChunkDraft]:
+    """Finish a document and cut it."""
     chosen = ChunkerSettings(max_tokens=max_tokens, min_tokens=min_tokens, overlap_tokens=overlap_tokens)
     return chunk_document(build.finish(title="T", media_type="text/plain"), count_words, chosen)
 
@@ -129,7 +132,7 @@ def test_rows_and_items_are_not_cut() -> None:
 
 
 def test_a_list_stays_with_the_line_that_introduces_it() -> None:
-    """ "You may:" at the end of a chunk would leave its items without meaning."""
+    """A chunk that ends with "You may:" would leave the items without meaning."""
     build = builder()
     build.add_block("word " * 22)
     build.add_block("You may do this:")

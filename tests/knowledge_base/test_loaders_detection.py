@@ -15,6 +15,7 @@ from knowledge_base.loaders.limits import LoadLimits
 
 
 def zip_bytes(entries: dict[str, bytes]) -> bytes:
+    """A ZIP archive of these entries."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
@@ -137,7 +138,7 @@ def test_whatever_a_parser_raises_becomes_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.docx"
     path.write_bytes(zip_bytes({"word/document.xml": b"<w:document", "[Content_Types].xml": b"<Types"}))
 
-    with pytest.raises(DocumentError, match="broken.docx cannot be parsed"):
+    with pytest.raises(DocumentError, match=r"broken\.docx cannot be parsed"):
         load_document(path)
 
 

@@ -96,15 +96,18 @@ class Handbook(FPDF):
     """A PDF with a running header and page numbers."""
 
     def header(self) -> None:
+        """Print the running header."""
         self.set_font("Helvetica", "", 8)
         self.cell(0, 8, "Acme handbook", new_x="LMARGIN", new_y="NEXT")
 
     def footer(self) -> None:
+        """Print the page number."""
         self.set_y(-20)
         self.cell(0, 8, f"Page {self.page_no()} of 3")
 
 
 def handbook_pdf() -> FPDF:
+    """Three pages, each with a heading, a paragraph, a list and a table."""
     pdf = Handbook()
     for number in range(1, 4):
         pdf.add_page()
@@ -127,6 +130,7 @@ def handbook_pdf() -> FPDF:
 
 
 def read_pdf(pdf: FPDF, limits: LoadLimits = LIMITS) -> ParsedDocument:
+    """Parse what a PDF prints."""
     return load_pdf(bytes(pdf.output()), "handbook.pdf", limits)
 
 
@@ -203,6 +207,7 @@ def test_hyphens_at_line_ends(lines: list[str], words: set[str], expected: str) 
 
 
 def word_bytes(document: object) -> bytes:
+    """A Word document as a file."""
     buffer = io.BytesIO()
     document.save(buffer)  # type: ignore[attr-defined]  # python-docx has no types
     return buffer.getvalue()
@@ -251,6 +256,6 @@ def test_changes_in_a_word_document_count_as_accepted() -> None:
 def test_the_text_limit_holds_for_every_format(tmp_path: Path) -> None:
     """The limit and the setting to raise are named."""
     with pytest.raises(
-        DocumentError, match="more than 100 characters of text: split it .* raise max_text_characters"
+        DocumentError, match=r"more than 100 characters of text: split it .* raise max_text_characters"
     ):
         load_text(b"word " * 100, "long.txt", LoadLimits(max_text_characters=100))

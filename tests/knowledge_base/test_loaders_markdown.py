@@ -13,6 +13,7 @@ from tests import strategies
 
 
 def load(source: str, name: str = "page.md") -> ParsedDocument:
+    """Parse Markdown text."""
     return load_markdown(source.encode("utf-8", "surrogatepass"), name, LoadLimits())
 
 

@@ -24,15 +24,17 @@ LIMITS = LoadLimits(wall_seconds=60)
 HTML = "<html><body><main><h1>Café</h1><p>Twenty words of prose, more or less.</p></main></body></html>"
 
 
-@pytest.fixture()
+@pytest.fixture
 def page(tmp_path: Path) -> Path:
+    """A small Markdown page with characters beyond ASCII."""
     path = tmp_path / "page.md"
     path.write_text("---\ntitle: Leave\n---\n# Häuser\n\n20 days 🏖\n")
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def loader() -> Iterator[LoaderProcess]:
+    """A loader process, ended after the test."""
     with LoaderProcess(LIMITS) as process:
         yield process
 
@@ -82,7 +84,7 @@ def test_a_childs_error_is_the_loaders_line(loader: LoaderProcess, tmp_path: Pat
     fake = tmp_path / "fake.pdf"
     fake.write_bytes(b"\x89PNG\r\n\x1a\n\x00")
 
-    with pytest.raises(DocumentError, match="fake.pdf is not a PDF but a PNG image"):
+    with pytest.raises(DocumentError, match=r"fake\.pdf is not a PDF but a PNG image"):
         loader.load(fake)
 
     assert loader.child_pid is not None
@@ -140,8 +142,10 @@ def test_a_document_beyond_the_memory_limit_is_refused(tmp_path: Path, page: Pat
     greedy = tmp_path / "greedy.txt"
     greedy.write_text("many words " * 4_000_000)
 
-    with LoaderProcess(replace(LIMITS, memory_bytes=160 * 1024 * 1024)) as loader:
-        with pytest.raises(DocumentError, match=r"greedy.txt (needs more than|crashed the parser).*160 MiB"):
+    with LoaderProcess(
+        replace(LIMITS, memory_bytes=110 * 1024 * 1024, max_text_characters=100_000_000)
+    ) as loader:
+        with pytest.raises(DocumentError, match=r"greedy\.txt (needs more than|crashed the parser).*110 MiB"):
             loader.load(greedy)
 
         assert "Leave" == loader.load(page).title

@@ -10,6 +10,7 @@ from tests import strategies
 
 
 def texts(source: str) -> list[str]:
+    """The sentences' texts."""
     return [span.text for span in split_sentences(source)]
 
 
