@@ -1,0 +1,283 @@
+"""Judges a policy's answers on questions whose right answers are known.
+
+Knows nothing of retrieval metrics (`knowledge_base.evaluation`), of training or of how answers are made: a function from question to
+answer comes in. Definitions, where the names leave room:
+
+* An abstained answer has no key facts, no overlap and no citations, whatever its text.
+* `citation_precision` counts citations of answers to answerable questions (see `answer_metrics.citation_supports`).
+* `groundedness` is the share of sentences that the policy wrote and the grounding check supported, before anything was dropped: what
+  people see is grounded by construction, so the text they see cannot tell policies apart.
+* In `abstention` the positive class is "abstained" and the truth is "the documents do not answer this".
+* A share with nothing to divide by is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from alignment.answer_metrics import (
+    citation_supports,
+    has_all_key_facts,
+    percentile,
+    precision_recall_f1,
+    rouge_l,
+    token_f1,
+)
+from alignment.records import RolloutPrompt
+from chatbot.prompt import strip_citations
+from chatbot.records import Answer
+from knowledge_base.evaluation import holds_evidence
+
+Cause = Literal[
+    "right",
+    "not retrieved",
+    "wrong evidence chosen",
+    "wrong answer from the right evidence",
+    "needless abstention",
+    "missing abstention",
+    "not judged",
+]
+"""Why an answer came out as it did; every failure has one cause, the earliest in the turn."""
+_GOOD_F1 = 0.5
+"""A question without key facts counts as answered from this token F1 on."""
+
+
+class JudgedQuestion(Protocol):
+    """A question with what is known of its answer; `knowledge_base.questions.EvaluationQuestion` is such, and `ReferenceQuestion`."""
+
+    @property
+    def id(self) -> str:
+        """Names the question in reports."""
+
+    @property
+    def question(self) -> str:
+        """As typed."""
+
+    @property
+    def answerable(self) -> bool | None:
+        """None when nobody has said."""
+
+    @property
+    def answer(self) -> str | None:
+        """A human answer; empty or None when there is none."""
+
+    @property
+    def document(self) -> str | None:
+        """Path of the document with the evidence; may be empty."""
+
+    @property
+    def evidence(self) -> str | None:
+        """The passage that answers, verbatim; may be empty."""
+
+    @property
+    def key_facts(self) -> Sequence[str]:
+        """`a|b` alternatives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceQuestion:
+    """A question with what is known of its answer."""
+
+    id: str
+    question: str
+    answerable: bool | None = None
+    answer: str = ""
+    document: str = ""
+    evidence: str = ""
+    key_facts: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionResult:
+    """One question, its answer and the verdict."""
+
+    question: JudgedQuestion
+    answer: Answer
+    has_key_facts: bool | None
+    """None when there are none to have."""
+    token_f1: float | None
+    """None without a human answer."""
+    rouge_l: float | None
+    n_citations: int
+    n_right_citations: int
+    cause: Cause
+
+
+def evaluate_answers(
+    questions: Sequence[JudgedQuestion],
+    answer_fn: Callable[[str], Answer],
+    progress: Callable[[int, int], None] | None = None,
+    report_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Answer all questions and measure.
+
+    Args:
+        questions: Any mix of answerable and unanswerable ones.
+        answer_fn: Question as typed to answer.
+        progress: Called with (answered, all) after each answer.
+        report_dir: Where to write what `evaluation_report.write_report` writes; None for nowhere.
+
+    Returns:
+        `{"answers": {"key_fact_recall", "token_f1", "rouge_l", "citation_precision", "groundedness"},
+        "abstention": {"precision", "recall", "f1"}, "seconds": {"p50", "p95"}, "n"}`.
+    """
+    results = judge_answers(questions, answer_fn, progress)
+    summary = summarise(results)
+    if report_dir is not None:
+        from alignment.evaluation_report import write_report
+
+        write_report(results, summary, report_dir)
+    return summary
+
+
+def judge_answers(
+    questions: Sequence[JudgedQuestion],
+    answer_fn: Callable[[str], Answer],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[QuestionResult]:
+    """Answer all questions; one result each, in order."""
+    results = []
+    for done, question in enumerate(questions, start=1):
+        results.append(judge_answer(question, answer_fn(question.question)))
+        if progress is not None:
+            progress(done, len(questions))
+    return results
+
+
+def judge_answer(question: JudgedQuestion, answer: Answer) -> QuestionResult:
+    """Hold one answer against what is known of the question."""
+    spoken = "" if answer.abstained else strip_citations(answer.text)
+    judged = question.answerable is not False
+    has_facts = has_all_key_facts(spoken, question.key_facts) if judged and question.key_facts else None
+    overlap = rouge = None
+    if judged and question.answer:
+        overlap = 0.0 if answer.abstained else token_f1(spoken, question.answer)
+        rouge = 0.0 if answer.abstained else rouge_l(spoken, question.answer)
+    right = [
+        citation_supports(citation.text, question.evidence or "", question.key_facts)
+        for citation in answer.citations
+    ]
+    counted = question.answerable is True and not answer.abstained
+    return QuestionResult(
+        question=question,
+        answer=answer,
+        has_key_facts=has_facts,
+        token_f1=overlap,
+        rouge_l=rouge,
+        n_citations=len(right) if counted else 0,
+        n_right_citations=sum(right) if counted else 0,
+        cause=_find_cause(question, answer, has_facts, overlap),
+    )
+
+
+def _find_cause(
+    question: JudgedQuestion, answer: Answer, has_facts: bool | None, overlap: float | None
+) -> Cause:
+    if question.answerable is False:
+        return "right" if answer.abstained else "missing abstention"
+    if has_facts is None and overlap is None:
+        return "not judged"
+    is_right = has_facts if has_facts is not None else overlap is not None and overlap >= _GOOD_F1
+    if is_right:
+        return "right"
+    prepared = answer.prepared
+    if question.evidence and not any(holds_evidence(p.text, question.evidence) for p in prepared.passages):
+        return "not retrieved"
+    shown = (item.text for item in prepared.evidence)
+    if question.evidence and not any(
+        citation_supports(text, question.evidence, question.key_facts) for text in shown
+    ):
+        return "wrong evidence chosen"
+    return "needless abstention" if answer.abstained else "wrong answer from the right evidence"
+
+
+def summarise(results: Sequence[QuestionResult]) -> dict[str, Any]:
+    """The figures of `tacit evaluate`, without those of retrieval."""
+    facts = [r.has_key_facts for r in results if r.has_key_facts is not None]
+    precision, recall, f1 = _abstention(results)
+    seconds = [result.answer.seconds for result in results]
+    return {
+        "answers": {
+            "key_fact_recall": _mean([float(has) for has in facts]),
+            "token_f1": _mean([r.token_f1 for r in results if r.token_f1 is not None]),
+            "rouge_l": _mean([r.rouge_l for r in results if r.rouge_l is not None]),
+            "citation_precision": _share(
+                sum(r.n_right_citations for r in results), sum(r.n_citations for r in results)
+            ),
+            "groundedness": _groundedness(results),
+        },
+        "abstention": {"precision": precision, "recall": recall, "f1": f1},
+        "seconds": {"p50": percentile(seconds, 0.5), "p95": percentile(seconds, 0.95)},
+        "n": len(results),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyMetrics:
+    """What gates compare between a candidate and its parent, measured on the same questions."""
+
+    n_questions: int
+    key_fact_recall: float | None
+    """None when no question has key facts."""
+    token_f1: float | None
+    """None when no question has a human answer."""
+    groundedness: float
+    abstention_f1: float | None
+    """None when no question is known to be unanswerable."""
+    mean_words: float
+    """Words of an answer that did not abstain; 0 when all did."""
+    abstained_share: float
+
+
+def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
+    """A policy's figures for the gates."""
+    has_facts = any(r.has_key_facts is not None for r in results)
+    has_references = any(r.token_f1 is not None for r in results)
+    has_unanswerable = any(r.question.answerable is False for r in results)
+    figures = summarise(results)
+    spoken = [strip_citations(r.answer.text) for r in results if not r.answer.abstained]
+    return PolicyMetrics(
+        n_questions=len(results),
+        key_fact_recall=figures["answers"]["key_fact_recall"] if has_facts else None,
+        token_f1=figures["answers"]["token_f1"] if has_references else None,
+        groundedness=figures["answers"]["groundedness"],
+        abstention_f1=figures["abstention"]["f1"] if has_unanswerable else None,
+        mean_words=_mean([float(len(text.split())) for text in spoken]),
+        abstained_share=_mean([float(r.answer.abstained) for r in results]),
+    )
+
+
+def question_of(prompt: RolloutPrompt) -> ReferenceQuestion:
+    """A held-out prompt as a question to evaluate on."""
+    return ReferenceQuestion(
+        id=prompt.id,
+        question=prompt.question,
+        answerable=prompt.answerable,
+        answer=prompt.reference or "" if prompt.answerable is not False else "",
+        key_facts=prompt.key_facts,
+    )
+
+
+def _abstention(results: Sequence[QuestionResult]) -> tuple[float, float, float]:
+    known = [r for r in results if r.question.answerable is not None]
+    abstained = [r for r in known if r.answer.abstained]
+    right = sum(r.question.answerable is False for r in abstained)
+    return precision_recall_f1(right, len(abstained), sum(r.question.answerable is False for r in known))
+
+
+def _groundedness(results: Sequence[QuestionResult]) -> float:
+    reports = [
+        r.answer.grounding for r in results if r.answer.grounding is not None and not r.answer.abstained
+    ]
+    return _share(sum(r.n_supported for r in reports), sum(r.n_sentences for r in reports))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,223 @@
+"""The checks a candidate must pass before it serves.
+
+Knows nothing of training, deployment or how the numbers came about. Different from an eval threshold: every check is against the
+parent on the same questions, a better judge's score buys nothing where an answer got less true, and each verdict is a sentence that a
+person can act on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alignment.evaluation import PolicyMetrics
+from alignment.records import GateResult
+from alignment.win_rate import WinRate
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """Where the bars are. A candidate that misses one is kept as rejected, and the next cycle tries again with more judgements."""
+
+    min_win_rate_low: float = 0.5
+    """The low end of the win rate's 95% interval must lie above this: then the candidate is better, and not just lucky."""
+    small_n: int = 30
+    """Below this many questions no believable lead clears the bar above (with 20, it takes 15 wins), so the next field decides."""
+    min_win_rate_small: float = 0.65
+    """With few questions: the win rate itself must reach this. Two equal policies do so in about 13 of 100 cycles with 20 questions
+    and 7 of 100 with 29; the other gates and the way back bound the harm of such a mistake."""
+    min_questions: int = 10
+    """Below this many questions nothing can be said, and the gate fails."""
+    max_key_fact_drop: float = 0.02
+    """How far the share of answers with all key facts may fall below the parent's (0.02 is two points)."""
+    max_token_f1_drop: float = 0.02
+    """How far the overlap with human answers may fall below the parent's."""
+    max_groundedness_drop: float = 0.02
+    """How far the share of sentences supported by their citation may fall below the parent's."""
+    min_groundedness: float = 0.5
+    """And the share below which no candidate serves, whatever its parent did."""
+    max_abstention_f1_drop: float = 0.05
+    """How far the F1 of saying "I don't know" at the right time may fall below the parent's; there are fewer such questions, so the
+    bar is wider."""
+    min_length_ratio: float = 0.5
+    """Mean words of an answer against the parent's: below this, answers became telegrams."""
+    max_length_ratio: float = 1.5
+    """Above this, answers became longer instead of better, the usual way to fool a judge."""
+    max_kl: float = 6.0
+    """How far the candidate may have moved from its reference model, in nats per answer. Beyond a few nats, answers that please and
+    answers that are true part ways."""
+    min_judgements: int = 20
+    """A candidate made from fewer judgements is one person's taste."""
+
+    def __post_init__(self) -> None:
+        """Reject bars that no candidate, or any, would pass."""
+        for name in ("min_win_rate_low", "min_win_rate_small", "min_groundedness"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        for name in (
+            "max_key_fact_drop",
+            "max_token_f1_drop",
+            "max_groundedness_drop",
+            "max_abstention_f1_drop",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
+        for name in ("small_n", "min_questions", "min_judgements"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        if not 0 < self.min_length_ratio < self.max_length_ratio:
+            raise ValueError(
+                f"min_length_ratio={self.min_length_ratio} must be above 0 and below max_length_ratio={self.max_length_ratio}"
+            )
+        if self.max_kl <= 0:
+            raise ValueError(f"max_kl={self.max_kl} must be above 0")
+
+
+def run_gates(
+    candidate: PolicyMetrics,
+    parent: PolicyMetrics,
+    win: WinRate,
+    settings: GateSettings,
+    *,
+    n_judgements: int,
+    kl: float | None = None,
+) -> list[GateResult]:
+    """All checks, those that fail included; the candidate may serve when all have passed.
+
+    Args:
+        candidate: Measured on held-out questions.
+        parent: The policy it would replace, measured on the same questions.
+        win: Candidate against parent.
+        settings: Where the bars are.
+        n_judgements: How many judgements the cycle learned from.
+        kl: Mean KL to the reference model at the end of PPO, nats per answer; None for a candidate without PPO.
+
+    Returns:
+        One result for each check that can be made: without questions with key facts, say, that check is left out.
+    """
+    gates = [_win_rate(win, settings)]
+    if candidate.key_fact_recall is not None and parent.key_fact_recall is not None:
+        gates.append(
+            _no_drop(
+                "key_facts",
+                "key facts",
+                candidate.key_fact_recall,
+                parent.key_fact_recall,
+                settings.max_key_fact_drop,
+            )
+        )
+    if candidate.token_f1 is not None and parent.token_f1 is not None:
+        gates.append(
+            _no_drop(
+                "token_f1",
+                "overlap with human answers",
+                candidate.token_f1,
+                parent.token_f1,
+                settings.max_token_f1_drop,
+            )
+        )
+    gates.append(_groundedness(candidate.groundedness, parent.groundedness, settings))
+    if candidate.abstention_f1 is not None and parent.abstention_f1 is not None:
+        gates.append(
+            _no_drop(
+                "abstention",
+                "abstention F1",
+                candidate.abstention_f1,
+                parent.abstention_f1,
+                settings.max_abstention_f1_drop,
+            )
+        )
+    gates.append(_length(candidate, parent, settings))
+    if kl is not None:
+        gates.append(_kl(kl, settings))
+    gates.append(_judgements(n_judgements, settings))
+    return gates
+
+
+def gates_passed(gates: list[GateResult]) -> bool:
+    """Whether a candidate may serve."""
+    return all(gate.passed for gate in gates)
+
+
+def explain(gates: list[GateResult]) -> str:
+    """Why a candidate was promoted or rejected, in one line."""
+    failed = [gate.why for gate in gates if not gate.passed]
+    return " ".join(failed) if failed else f"All {len(gates)} gates passed. {gates[0].why}"
+
+
+def _win_rate(win: WinRate, settings: GateSettings) -> GateResult:
+    low, high = win.interval
+    seen = f"Preferred over its parent in {win.win_rate:.0%} of {win.n} questions (95% interval {low:.0%} to {high:.0%}, judge: {win.judge})"
+    if win.n < settings.min_questions:
+        why = f"{seen}: fewer than {settings.min_questions} questions tell nothing."
+        return GateResult(
+            name="win_rate",
+            passed=False,
+            value=float(win.n),
+            threshold=float(settings.min_questions),
+            why=why,
+        )
+    if win.n < settings.small_n:
+        passed = win.win_rate >= settings.min_win_rate_small
+        why = f"{seen}: with fewer than {settings.small_n} questions it needs {settings.min_win_rate_small:.0%}."
+        return GateResult(
+            name="win_rate", passed=passed, value=win.win_rate, threshold=settings.min_win_rate_small, why=why
+        )
+    why = f"{seen}: the low end must be above {settings.min_win_rate_low:.0%}."
+    return GateResult(
+        name="win_rate",
+        passed=low > settings.min_win_rate_low,
+        value=low,
+        threshold=settings.min_win_rate_low,
+        why=why,
+    )
+
+
+def _no_drop(name: str, what: str, value: float, parent: float, allowed: float) -> GateResult:
+    threshold = parent - allowed
+    # The tolerance keeps 0.30 - 0.02 from failing 0.28 over a rounding in the last bit.
+    passed = value >= threshold - 1e-9
+    why = f"{what[0].upper()}{what[1:]}: {value:.3f}, its parent {parent:.3f}; a drop of {allowed:.3f} is allowed."
+    return GateResult(name=name, passed=passed, value=value, threshold=threshold, why=why)
+
+
+def _groundedness(value: float, parent: float, settings: GateSettings) -> GateResult:
+    threshold = max(parent - settings.max_groundedness_drop, settings.min_groundedness)
+    why = f"Of the sentences it writes, {value:.0%} are supported by their citation, its parent's {parent:.0%}; at least {threshold:.0%} is needed."
+    return GateResult(
+        name="groundedness", passed=value >= threshold - 1e-9, value=value, threshold=threshold, why=why
+    )
+
+
+def _length(candidate: PolicyMetrics, parent: PolicyMetrics, settings: GateSettings) -> GateResult:
+    if parent.mean_words == 0:
+        # A parent that never answers sets no length; whether answering is an improvement is for the other gates.
+        why = f"Answers have {candidate.mean_words:.0f} words on average; its parent never answered."
+        return GateResult(name="length", passed=True, value=1.0, threshold=settings.max_length_ratio, why=why)
+    ratio = candidate.mean_words / parent.mean_words
+    too_short = ratio < settings.min_length_ratio
+    threshold = settings.min_length_ratio if too_short else settings.max_length_ratio
+    why = (
+        f"Answers have {candidate.mean_words:.0f} words on average, its parent's {parent.mean_words:.0f}: {ratio:.2f} times; "
+        f"{settings.min_length_ratio:.2f} to {settings.max_length_ratio:.2f} is allowed."
+    )
+    passed = settings.min_length_ratio <= ratio <= settings.max_length_ratio
+    return GateResult(name="length", passed=passed, value=ratio, threshold=threshold, why=why)
+
+
+def _kl(kl: float, settings: GateSettings) -> GateResult:
+    why = (
+        f"It moved {kl:.2f} nats per answer away from its reference model; {settings.max_kl:.2f} are allowed."
+    )
+    # Written so that a KL that is not a number fails.
+    return GateResult(name="kl", passed=kl <= settings.max_kl, value=kl, threshold=settings.max_kl, why=why)
+
+
+def _judgements(n: int, settings: GateSettings) -> GateResult:
+    why = f"It learned from {n} judgements; at least {settings.min_judgements} are needed."
+    return GateResult(
+        name="judgements",
+        passed=n >= settings.min_judgements,
+        value=float(n),
+        threshold=float(settings.min_judgements),
+        why=why,
+    )

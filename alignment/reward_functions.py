@@ -1,0 +1,92 @@
+"""Rewards that are not learned, and sums of rewards.
+
+Knows nothing of PPO. A preference reward alone pays for lies that look right: on the first policy-gradient run a "not" was lost from
+a correct sentence and the score rose. So the grounding check that serving applies is a reward as well, and part of the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from alignment.records import RewardFunction, RolloutPrompt
+from chatbot.grounding import check
+from chatbot.prompt import is_refusal
+from chatbot.settings import GroundingSettings
+
+
+class GroundednessReward:
+    """Share of a completion's sentences that its evidence supports, by the very check that serving applies."""
+
+    def __init__(self, settings: GroundingSettings | None = None, *, refusal: float = 0.5) -> None:
+        """Use serving's thresholds.
+
+        Args:
+            settings: Of the check.
+            refusal: What a refusal is worth where nobody has said whether the documents hold the answer: as much as an answer of
+                which half is supported. Where it is known, a due refusal is worth 1 and a needless one 0, and so is an answer
+                to a question that cannot be answered.
+        """
+        if not 0 <= refusal <= 1:
+            raise ValueError(f"refusal={refusal} must be in [0, 1]")
+        self._settings = settings
+        self._refusal = refusal
+
+    @property
+    def name(self) -> str:
+        """For metrics and manifests."""
+        return "groundedness"
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """One number in [0, 1] per completion."""
+        return [self._score(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
+
+    def _score(self, prompt: RolloutPrompt, completion: str) -> float:
+        if is_refusal(completion):
+            return self._refusal if prompt.answerable is None else float(not prompt.answerable)
+        if prompt.answerable is False or not prompt.prepared.evidence:
+            return 0.0
+        _, _, report = check(completion, prompt.prepared.evidence, self._settings)
+        return report.n_supported / report.n_sentences if report.n_sentences else 0.0
+
+
+class WeightedReward:
+    """A weighted sum of rewards."""
+
+    def __init__(self, parts: Sequence[tuple[RewardFunction, float]]) -> None:
+        """Sum rewards; a reward of weight 0 is left out and costs nothing.
+
+        Args:
+            parts: (reward, weight); a reward model's scores have deviation 1, so weights compare with that.
+
+        Raises:
+            ValueError: nothing is left, a weight is not finite, or two parts have one name.
+        """
+        kept = [(reward, weight) for reward, weight in parts if weight != 0]
+        names = [reward.name for reward, _ in kept]
+        if not kept or not all(math.isfinite(weight) for _, weight in kept):
+            raise ValueError(
+                f"a sum of rewards needs finite weights, at least one of them not 0: {dict(zip(names, (w for _, w in kept), strict=True))}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"rewards must have different names, not {names}")
+        self._parts = kept
+
+    @property
+    def name(self) -> str:
+        """Weights and names: `1*reward_model + 0.5*groundedness`."""
+        return " + ".join(f"{weight:g}*{reward.name}" for reward, weight in self._parts)
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """The sum for each completion."""
+        by_part = self.score_parts(prompts, completions)
+        return [
+            sum(weight * by_part[reward.name][at] for reward, weight in self._parts)
+            for at in range(len(completions))
+        ]
+
+    def score_parts(
+        self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """Each part's own scores, unweighted, by name; for metrics."""
+        return {reward.name: reward.score(prompts, completions) for reward, _ in self._parts}

@@ -1,0 +1,133 @@
+"""Which candidates pass, and what ops read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from alignment.evaluation import PolicyMetrics
+from alignment.gates import GateSettings, explain, gates_passed, run_gates
+from alignment.records import GateResult
+from alignment.win_rate import WinRate
+
+PARENT = PolicyMetrics(
+    n_questions=60,
+    key_fact_recall=0.40,
+    token_f1=0.30,
+    groundedness=0.90,
+    abstention_f1=0.70,
+    mean_words=30,
+    abstained_share=0.1,
+)
+WIN = WinRate(win_rate=0.62, interval=(0.53, 0.71), n=60, judge="reward_model")
+
+
+def _run(
+    candidate: PolicyMetrics = PARENT, win: WinRate = WIN, *, n: int = 100, kl: float | None = 2.0
+) -> list[GateResult]:
+    return run_gates(candidate, PARENT, win, GateSettings(), n_judgements=n, kl=kl)
+
+
+def _failed(gates: list[GateResult]) -> list[str]:
+    return [gate.name for gate in gates if not gate.passed]
+
+
+def test_a_better_and_otherwise_equal_candidate_passes() -> None:
+    """All gates."""
+    gates = _run()
+
+    assert gates_passed(gates)
+    assert "All 8 gates passed" in explain(gates)
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        ({"key_fact_recall": 0.37}, "key_facts"),
+        ({"token_f1": 0.27}, "token_f1"),
+        ({"groundedness": 0.87}, "groundedness"),
+        ({"abstention_f1": 0.60}, "abstention"),
+        ({"mean_words": 10.0}, "length"),
+        ({"mean_words": 50.0}, "length"),
+    ],
+)
+def test_getting_worse_in_one_thing_fails_that_gate(change: dict[str, float], gate: str) -> None:
+    """And only that one."""
+    gates = _run(replace(PARENT, **change))  # type: ignore[arg-type]  # all changes are floats
+
+    assert [gate] == _failed(gates)
+
+
+def test_two_points_are_allowed_exactly() -> None:
+    """0.40 to 0.38 passes in spite of binary fractions."""
+    assert [] == _failed(_run(replace(PARENT, key_fact_recall=0.38)))
+
+
+def test_a_lead_that_may_be_luck_fails() -> None:
+    """The interval reaches below one half."""
+    assert ["win_rate"] == _failed(_run(win=replace(WIN, interval=(0.48, 0.70))))
+
+
+def test_with_few_questions_the_rate_itself_decides() -> None:
+    """No believable lead clears the interval with 20 questions."""
+    few = replace(WIN, n=20, win_rate=0.66, interval=(0.44, 0.83))
+
+    assert [] == _failed(_run(win=few))
+    assert ["win_rate"] == _failed(_run(win=replace(few, win_rate=0.6)))
+
+
+def test_with_hardly_any_questions_nothing_passes() -> None:
+    """Five of five prove nothing."""
+    assert ["win_rate"] == _failed(_run(win=replace(WIN, n=5, win_rate=1.0, interval=(0.57, 1.0))))
+
+
+def test_moving_too_far_fails() -> None:
+    """Also when the KL is not a number."""
+    assert ["kl"] == _failed(_run(kl=9.0))
+    assert ["kl"] == _failed(_run(kl=float("nan")))
+
+
+def test_too_few_judgements_fail() -> None:
+    """One person's afternoon is no mandate."""
+    assert ["judgements"] == _failed(_run(n=5))
+
+
+def test_checks_that_cannot_be_made_are_left_out() -> None:
+    """No key facts, no references, no unanswerable questions, no PPO."""
+    bare = replace(PARENT, key_fact_recall=None, token_f1=None, abstention_f1=None)
+    names = [gate.name for gate in _run(bare, kl=None)]
+
+    assert ["win_rate", "groundedness", "length", "judgements"] == names
+
+
+def test_a_policy_that_learned_to_always_refuse_fails() -> None:
+    """It has no supported sentences and no length."""
+    mute = replace(
+        PARENT, groundedness=0.0, mean_words=0.0, key_fact_recall=0.0, token_f1=0.0, abstained_share=1.0
+    )
+
+    assert {"groundedness", "length", "key_facts"} <= set(_failed(_run(mute)))
+
+
+def test_the_sentence_holds_the_numbers() -> None:
+    """What ops read when a candidate is rejected."""
+    assert "Key facts: 0.370, its parent 0.400; a drop of 0.020 is allowed." == explain(
+        _run(replace(PARENT, key_fact_recall=0.37))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_win_rate_low", 1.0),
+        ("max_key_fact_drop", -0.1),
+        ("min_length_ratio", 2.0),
+        ("max_kl", 0.0),
+        ("small_n", -1),
+    ],
+)
+def test_bars_that_make_no_sense_are_refused_by_name(name: str, value: float) -> None:
+    """The message names the field."""
+    with pytest.raises(ValueError, match=name):
+        GateSettings(**{name: value})  # type: ignore[arg-type]  # the point of the test

@@ -1,0 +1,65 @@
+"""Rewards that are not learned, and their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from alignment.records import RolloutPrompt
+from alignment.reward_functions import GroundednessReward, WeightedReward
+from chatbot.prompt import REFUSAL
+from tests.alignment.answers import make_evidence, make_passage, make_prepared
+
+TEXT = "You do not need to take all 12 weeks at once."
+
+
+def _prompt(*, answerable: bool | None = None) -> RolloutPrompt:
+    prepared = make_prepared("Must I take it at once?", make_evidence([(make_passage(TEXT), TEXT)]))
+    return RolloutPrompt(
+        id="1", question=prepared.question, prompt="", prepared=prepared, answerable=answerable
+    )
+
+
+class _Constant:
+    def __init__(self, name: str, value: float) -> None:
+        self.name = name
+        self._value = value
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        return [self._value] * len(completions)
+
+
+def test_a_quoted_sentence_is_grounded_and_its_negation_is_not() -> None:
+    """The lie that a preference reward paid for."""
+    lie = "You need to take all 12 weeks at once [1]."
+
+    assert [1.0, 0.0] == GroundednessReward().score([_prompt()] * 2, [f"{TEXT[:-1]} [1].", lie])
+
+
+@pytest.mark.parametrize(("answerable", "worth"), [(None, 0.5), (True, 0.0), (False, 1.0)])
+def test_what_a_refusal_is_worth_depends_on_what_is_known(answerable: bool | None, worth: float) -> None:
+    """A due refusal is a good answer."""
+    assert [worth] == GroundednessReward().score([_prompt(answerable=answerable)], [REFUSAL])
+
+
+def test_an_answer_to_an_unanswerable_question_is_worth_nothing() -> None:
+    """However well it quotes."""
+    assert [0.0] == GroundednessReward().score([_prompt(answerable=False)], [f"{TEXT} [1]"])
+
+
+def test_weights_multiply_and_zero_leaves_out() -> None:
+    """The name tells the sum."""
+    reward = WeightedReward(
+        [(_Constant("a", 2.0), 1.0), (_Constant("b", 3.0), 0.5), (_Constant("c", 9.0), 0.0)]
+    )
+
+    assert [3.5, 3.5] == reward.score([_prompt()] * 2, ["x", "y"])
+    assert "1*a + 0.5*b" == reward.name
+
+
+@pytest.mark.parametrize("weights", [[], [0.0], [float("nan")], [1.0, 1.0]])
+def test_a_sum_of_nothing_or_of_twins_is_refused(weights: list[float]) -> None:
+    """At construction."""
+    with pytest.raises(ValueError, match="rewards"):
+        WeightedReward([(_Constant("a", 1.0), weight) for weight in weights])
