@@ -3,7 +3,8 @@
 TacitError
 ├── GenerationError    the model could not be loaded or could not write
 ├── SignInError        wrong name or password, disabled, or too many tries (one message for all: do not tell which)
-└── FeedbackError      a judgement that cannot be stored: unknown answer, bad ranking, too many in a short time
+├── FeedbackError      a judgement that cannot be stored: unknown answer, bad ranking, too many in a short time
+└── PolicyError        a policy that may not serve: rejected, its bundle changed or gone, nothing to roll back to
 """
 
 from __future__ import annotations
@@ -21,3 +22,7 @@ class SignInError(TacitError):
 
 class FeedbackError(TacitError):
     """The judgement cannot be stored."""
+
+
+class PolicyError(TacitError):
+    """The policy may not serve, or its bundle is not what it was."""

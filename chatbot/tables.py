@@ -83,6 +83,8 @@ answers = sa.Table(
     sa.Column("versions", sa.JSON, nullable=False),
     sa.Column("citations", sa.JSON, nullable=False),
     sa.Column("evidence", sa.JSON, nullable=False),  # number, chunk, document, text as shown to the model
+    # Documents whose text is in the prompt, by evidence or by earlier answers repeated as history.
+    sa.Column("document_ids", sa.JSON, nullable=False),
     sa.Column("all_open", sa.Boolean, nullable=False),
     sa.Column("seconds_to_first_token", sa.Float),
     sa.Column("seconds", sa.Float, nullable=False),

@@ -1,0 +1,44 @@
+"""A fresh database with all tables, and a clock that stands still."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import knowledge_base.tables  # noqa: F401 -- declares its tables on the shared metadata
+from knowledge_base.database import Database, metadata, sqlite_url
+from tests.chatbot.cast import Clock
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables, made once: creating them waits for the disk dozens of times."""
+    path = tmp_path_factory.mktemp("empty") / "tacit.db"
+    database = Database(sqlite_url(path))
+    metadata.create_all(database.engine)
+    database.dispose()
+    return path
+
+
+@pytest.fixture
+def db(tmp_path: Path, empty_database: Path) -> Iterator[Database]:
+    """SQLite in a file, as in real life; or the server that TACIT_TEST_URL names, emptied."""
+    url = os.environ.get("TACIT_TEST_URL")
+    if url is None:
+        shutil.copy(empty_database, tmp_path / "tacit.db")
+    database = Database(url or sqlite_url(tmp_path / "tacit.db"))
+    if url is not None:
+        metadata.drop_all(database.engine)
+        metadata.create_all(database.engine)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Shows `cast.START` until advanced."""
+    return Clock()
