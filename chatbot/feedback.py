@@ -1,0 +1,362 @@
+"""Judgements in: ratings, comparisons, rankings, demonstrations; append-only. Knows nothing of what is learned from them.
+
+Different from a column `liked`: every change of mind is a new revision, undo is one too, and the newest counts; people may judge only
+what they were shown, once per subject, and only so fast, because judgements decide what the policy becomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from chatbot import judgements, tables
+from chatbot.answers import AnswerStore, StoredAnswer
+from chatbot.errors import FeedbackError
+from chatbot.feedback_figures import FeedbackFigures, counting, feedback_figures
+from chatbot.judgement_rows import check_users, from_row, insert_judgement, judgement_of, latest_judgement
+from chatbot.judgements import kind_of_ranking, same_content, text_hash
+from chatbot.records import JudgedAnswer, Judgement, JudgementKind, User
+from knowledge_base.database import Database, new_id, now
+from knowledge_base.errors import NotFoundError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+Verdict = Literal["left", "right", "tie", "both bad"]
+
+_RANKING_OF_VERDICT: dict[Verdict, Sequence[Sequence[int]]] = {
+    "left": ((0,), (1,)),
+    "right": ((1,), (0,)),
+    "tie": ((0, 1),),
+    "both bad": ((0, 1),),
+}
+
+_ROWS_AT_ONCE = 500
+_TRIES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackSettings:
+    """Bounds on what one person may say."""
+
+    per_minute: int = 100
+    """Judgements (and undos) of one person in any minute; count."""
+    max_comment_characters: int = 2000
+    """Characters."""
+    max_demonstration_characters: int = 4000
+    """Characters."""
+
+    def __post_init__(self) -> None:
+        for name in ("per_minute", "max_comment_characters", "max_demonstration_characters"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+class FeedbackStore:
+    """Takes and hands out judgements.
+
+    The verbs `rate`, `compare`, `rank`, `demonstrate`, `undo` are for people and check what they may do; `add` takes a whole judgement from
+    an import or a simulation. All raise FeedbackError for what can not be stored; `permanent` is False when it is only too soon.
+    """
+
+    def __init__(
+        self, db: Database, settings: FeedbackSettings | None = None, *, clock: Callable[[], datetime] = now
+    ) -> None:
+        self._db = db
+        self._settings = settings or FeedbackSettings()
+        self._clock = clock
+        self._answers = AnswerStore(db)
+
+    def rate(
+        self,
+        user: User,
+        answer_id: str,
+        label: bool,
+        *,
+        reasons: Sequence[str] = (),
+        comment: str = "",
+        surface: str = "chat",
+    ) -> Judgement:
+        """Thumbs up (True) or down on an answer this person was shown."""
+        answer = self._shown(user, answer_id)
+        judgement = judgement_of([answer], user.id, kind="rating", subject=answer.id, surface=surface)
+        return self._take(replace(judgement, label=label, reasons=tuple(reasons), comment=comment.strip()))
+
+    def compare(
+        self,
+        user: User,
+        left_id: str,
+        right_id: str,
+        verdict: Verdict,
+        *,
+        reasons: Sequence[str] = (),
+        comment: str = "",
+        surface: str = "compare",
+    ) -> Judgement:
+        """Say which of two answers, shown side by side, is better; the shape of `rank` that a page with four buttons needs."""
+        if verdict not in _RANKING_OF_VERDICT:
+            raise FeedbackError(f"{verdict!r} is not a verdict: use one of {', '.join(_RANKING_OF_VERDICT)}")
+        return self.rank(
+            user,
+            [left_id, right_id],
+            _RANKING_OF_VERDICT[verdict],
+            displayed_order=(0, 1),
+            both_bad=verdict == "both bad",
+            reasons=reasons,
+            comment=comment,
+            surface=surface,
+        )
+
+    def rank(
+        self,
+        user: User,
+        answer_ids: Sequence[str],
+        ranking: Sequence[Sequence[int]] = (),
+        *,
+        displayed_order: Sequence[int] = (),
+        both_bad: bool = False,
+        reasons: Sequence[str] = (),
+        comment: str = "",
+        surface: str = "compare",
+    ) -> Judgement:
+        """Rank answers to one question: two make a comparison, more a ranking.
+
+        Args:
+            user: Who; all answers must have been shown to this person.
+            answer_ids: What, each once.
+            ranking: Indices into `answer_ids`, best first, equals together; may be left out when `both_bad`: then all are equal.
+            displayed_order: Indices in the order shown, left to right.
+            both_bad: None of them is good enough.
+            reasons: From `judgements.REASONS`.
+            comment: Free text.
+            surface: Where it was given.
+        """
+        if len(set(answer_ids)) != len(answer_ids):
+            raise FeedbackError("the same answer can not be compared with itself: name each answer once")
+        answers = [self._shown(user, answer_id) for answer_id in answer_ids]
+        if len({text_hash(answer.question) for answer in answers}) > 1:
+            raise FeedbackError("only answers to the same question can be compared")
+        if both_bad and not ranking:
+            ranking = [range(len(answers))]
+        judgement = judgement_of(
+            answers,
+            user.id,
+            kind=kind_of_ranking(len(answers)),
+            subject="+".join(sorted(answer_ids)),
+            surface=surface,
+        )
+        return self._take(
+            replace(
+                judgement,
+                ranking=tuple(tuple(group) for group in ranking),
+                displayed_order=tuple(displayed_order),
+                both_bad=both_bad,
+                reasons=tuple(reasons),
+                comment=comment.strip(),
+            )
+        )
+
+    def demonstrate(
+        self,
+        user: User,
+        text: str,
+        *,
+        answer_id: str | None = None,
+        question: str | None = None,
+        surface: str = "chat",
+    ) -> Judgement:
+        """Write the ideal answer, in place of one that was shown or to a question of one's own.
+
+        A demonstration without an answer has no evidence, so nothing restricts its use: the page must say that everyone may come to
+        read it.
+        """
+        text = text.strip()
+        if (answer_id is None) == (question is None):
+            raise FeedbackError("a demonstration needs either the answer it replaces or a question")
+        if len(text) > self._settings.max_demonstration_characters:
+            raise FeedbackError(
+                f"an ideal answer has at most {self._settings.max_demonstration_characters} characters, "
+                f"this one has {len(text)}: shorten it"
+            )
+        ideal = (JudgedAnswer(text=text),)
+        if answer_id is not None:
+            shown = self._shown(user, answer_id)
+            judgement = judgement_of(
+                [shown], user.id, kind="demonstration", subject=shown.id, surface=surface
+            )
+            extra: dict[str, Any] = {"replaces": shown.id, "policy_id": shown.policy_id}
+            return self._take(replace(judgement, answers=ideal, extra=extra))
+        asked = (question or "").strip()
+        return self._take(
+            Judgement(
+                id=new_id(),
+                kind="demonstration",
+                user_id=user.id,
+                subject=text_hash(asked),
+                question=asked,
+                prompt="",
+                document_ids=(),
+                all_open=True,
+                answers=ideal,
+                surface=surface,
+            )
+        )
+
+    def undo(self, user: User, kind: JudgementKind, subject: str) -> Judgement:
+        """Withdraw this person's judgement of a subject; judging it again counts again."""
+
+        def withdraw(connection: Connection) -> Judgement:
+            self._check_rate(connection, user.id)
+            latest = latest_judgement(connection, user.id, kind, subject)
+            if latest is None or latest.withdrawn:
+                raise FeedbackError("there is nothing to undo: you have not judged this")
+            withdrawn = replace(latest, id=new_id(), withdrawn=True)
+            return insert_judgement(connection, withdrawn, latest.revision + 1, self._clock())
+
+        return self._retrying(withdraw)
+
+    def add(self, judgement: Judgement) -> bool:
+        """Take a whole judgement, as made by an import or a simulation: no rate limit, no check that the answers were shown.
+
+        The store decides the revision; the id and, when given, the time are kept.
+
+        Returns:
+            Whether it was new: False when its id is known or this person's newest judgement of the subject says the same.
+
+        Raises:
+            NotFoundError: there is no such user.
+        """
+        return self.add_all([judgement]) == 1
+
+    def add_all(self, batch: Sequence[Judgement]) -> int:
+        """As `add`, for several in one transaction: all are kept or none. Returns how many were new."""
+        for judgement in batch:
+            judgements.check_judgement(judgement)
+
+        def append_all(connection: Connection) -> int:
+            check_users(connection, {judgement.user_id for judgement in batch})
+            return sum(self._append(connection, judgement)[1] for judgement in batch)
+
+        return self._retrying(append_all)
+
+    def get(self, user: User, kind: JudgementKind, subject: str) -> Judgement | None:
+        """This person's judgement of a subject as it counts now; None when there is none or it was withdrawn."""
+        with self._db.read() as connection:
+            latest = latest_judgement(connection, user.id, kind, subject)
+        return None if latest is None or latest.withdrawn else latest
+
+    def current(
+        self, since: datetime | None = None, kinds: Sequence[JudgementKind] | None = None
+    ) -> Iterator[Judgement]:
+        """The judgements that count, oldest first, as of this call; ones erased while iterating are left out.
+
+        Args:
+            since: Only those given after this time.
+            kinds: Only these kinds.
+        """
+        t = tables.judgements
+        conditions = counting(since)
+        if kinds is not None:
+            conditions.append(t.c.kind.in_(list(kinds)))
+        with self._db.read() as connection:
+            chosen = sa.select(t.c.id).where(*conditions).order_by(t.c.created_at, t.c.id)
+            ids = connection.execute(chosen).scalars().all()
+        # Rows never change, so reading them in pieces gives what one long transaction would, which would keep SQLite's log growing.
+        return self._by_id(ids)
+
+    def count_since(self, time: datetime | None) -> int:
+        """How many judgements that count were given after a time (None: ever)."""
+        with self._db.read() as connection:
+            statement = sa.select(sa.func.count()).select_from(tables.judgements).where(*counting(time))
+            return connection.execute(statement).scalar_one()
+
+    def stats(self) -> FeedbackFigures:
+        """Counts for operators."""
+        with self._db.read() as connection:
+            return feedback_figures(connection)
+
+    def delete_user(self, user_id: str) -> int:
+        """Erase all of a person's judgements, withdrawn and superseded ones too. Returns how many rows went."""
+        t = tables.judgements
+        with self._db.write() as connection:
+            return connection.execute(sa.delete(t).where(t.c.user_id == user_id)).rowcount
+
+    def _by_id(self, ids: Sequence[str]) -> Iterator[Judgement]:
+        t = tables.judgements
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            batch = ids[start : start + _ROWS_AT_ONCE]
+            with self._db.read() as connection:
+                rows = connection.execute(sa.select(t).where(t.c.id.in_(batch))).all()
+            found = {row.id: row for row in rows}
+            yield from (from_row(found[judgement_id]) for judgement_id in batch if judgement_id in found)
+
+    def _shown(self, user: User, answer_id: str) -> StoredAnswer:
+        try:
+            return self._answers.get(answer_id, user.id)
+        except NotFoundError as error:
+            raise FeedbackError(
+                f"answer {answer_id[:80]!r} was not shown to you: only your own answers can be judged"
+            ) from error
+
+    def _take(self, judgement: Judgement) -> Judgement:
+        judgements.check_judgement(judgement)
+        if len(judgement.comment) > self._settings.max_comment_characters:
+            raise FeedbackError(
+                f"a comment has at most {self._settings.max_comment_characters} characters, "
+                f"this one has {len(judgement.comment)}: shorten it"
+            )
+
+        def append(connection: Connection) -> Judgement:
+            self._check_rate(connection, judgement.user_id)
+            return self._append(connection, judgement)[0]
+
+        taken = self._retrying(append)
+        log.info("judgement_taken", kind=taken.kind, surface=taken.surface, revision=taken.revision)
+        return taken
+
+    def _append(self, connection: Connection, judgement: Judgement) -> tuple[Judgement, bool]:
+        """The judgement as kept, and whether it was new."""
+        t = tables.judgements
+        known = connection.execute(sa.select(t).where(t.c.id == judgement.id)).one_or_none()
+        if known is not None:
+            return from_row(known), False
+        latest = latest_judgement(connection, judgement.user_id, judgement.kind, judgement.subject)
+        if latest is not None and not latest.withdrawn and same_content(latest, judgement):
+            return latest, False  # a double click, or an import of what is here already
+        revision = 1 if latest is None else latest.revision + 1
+        return insert_judgement(connection, judgement, revision, judgement.created_at or self._clock()), True
+
+    def _check_rate(self, connection: Connection, user_id: str) -> None:
+        # The account's row is locked so that judgements sent all at once are counted one after the other.
+        locked = sa.select(tables.users.c.id).where(tables.users.c.id == user_id).with_for_update()
+        if connection.execute(locked).one_or_none() is None:
+            raise FeedbackError("your account no longer exists: sign in again")
+        t = tables.judgements
+        recent = sa.and_(t.c.user_id == user_id, t.c.created_at > self._clock() - timedelta(minutes=1))
+        given = connection.execute(sa.select(sa.func.count()).select_from(t).where(recent)).scalar_one()
+        if given >= self._settings.per_minute:
+            raise _too_soon(f"more than {self._settings.per_minute} judgements in a minute: wait a moment")
+
+    def _retrying(self, action: Callable[[Connection], T]) -> T:
+        """Run a transaction; when another one took the same revision, run it again on the new state."""
+        for _ in range(_TRIES):
+            try:
+                with self._db.write() as connection:
+                    return action(connection)
+            except IntegrityError as error:
+                log.info("judgement_collided", error=type(error.orig).__name__)
+        raise _too_soon("this was judged several times at once: try again")
+
+
+def _too_soon(message: str) -> FeedbackError:
+    error = FeedbackError(message)
+    error.permanent = False
+    return error

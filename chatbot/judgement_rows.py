@@ -1,0 +1,186 @@
+"""Judgements in the database: made from stored answers, written as revisions, read back. Knows nothing of who may judge or how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from chatbot import tables
+from chatbot.answers import StoredAnswer
+from chatbot.errors import FeedbackError
+from chatbot.records import JudgedAnswer, Judgement, JudgementKind
+from knowledge_base.database import new_id
+from knowledge_base.errors import NotFoundError
+
+
+def judgement_of(
+    answers: Sequence[StoredAnswer],
+    user_id: str,
+    *,
+    kind: JudgementKind,
+    subject: str,
+    surface: str,
+) -> Judgement:
+    """A judgement of stored answers, with their lineage but without a verdict yet.
+
+    `extra` holds `prompts`, one an answer, when the answers were written for different prompts (policies with different templates, or
+    other evidence), and `shown`, one an answer, when grounding changed what the model wrote.
+
+    Raises:
+        FeedbackError: there are no answers.
+    """
+    if not answers:
+        raise FeedbackError("name at least two answers to compare")
+    documents = [document for answer in answers for document in answer.document_ids]
+    prompts = list(dict.fromkeys(answer.prompt for answer in answers if answer.prompt))
+    extra: dict[str, Any] = {}
+    if len(prompts) > 1:
+        extra["prompts"] = [answer.prompt for answer in answers]
+    if any(
+        answer.grounding and (answer.grounding.fell_back or answer.grounding.dropped) for answer in answers
+    ):
+        extra["shown"] = [_as_shown(answer) for answer in answers]
+    return Judgement(
+        id=new_id(),
+        kind=kind,
+        user_id=user_id,
+        subject=subject,
+        question=answers[0].question,
+        prompt=prompts[0] if prompts else "",
+        document_ids=tuple(dict.fromkeys(documents)),
+        all_open=all(answer.all_open for answer in answers),
+        answers=tuple(_as_judged(answer) for answer in answers),
+        surface=surface,
+        extra=extra,
+    )
+
+
+def _as_judged(answer: StoredAnswer) -> JudgedAnswer:
+    return JudgedAnswer(
+        text=answer.completion or answer.text,
+        answer_id=answer.id,
+        abstained=answer.abstained,
+        policy_id=answer.policy_id,
+    )
+
+
+def _as_shown(answer: StoredAnswer) -> dict[str, Any]:
+    """What grounding made of the completion: whoever trains on the judgement can leave out what people did not see."""
+    report = answer.grounding
+    return {
+        "text": answer.text,
+        "fell_back": report is not None and report.fell_back,
+        "n_dropped": 0 if report is None else len(report.dropped),
+    }
+
+
+def insert_judgement(
+    connection: Connection, judgement: Judgement, revision: int, created_at: datetime
+) -> Judgement:
+    """Write a revision, in the caller's transaction; IntegrityError when another one took the number."""
+    row = to_row(judgement, judgement.id, revision, created_at)
+    return from_row(
+        connection.execute(sa.insert(tables.judgements).values(row).returning(tables.judgements)).one()
+    )
+
+
+def latest_judgement(
+    connection: Connection, user_id: str, kind: JudgementKind, subject: str
+) -> Judgement | None:
+    """A person's newest revision of a subject, withdrawn or not; None when there is none."""
+    t = tables.judgements
+    row = connection.execute(
+        sa.select(t)
+        .where(t.c.user_id == user_id, t.c.kind == kind, t.c.subject == subject)
+        .order_by(t.c.revision.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else from_row(row)
+
+
+def check_users(connection: Connection, user_ids: set[str]) -> None:
+    """Make sure that accounts exist.
+
+    Raises:
+        NotFoundError: one does not.
+    """
+    c = tables.users.c
+    known = set(connection.execute(sa.select(c.id).where(c.id.in_(sorted(user_ids)))).scalars())
+    if missing := sorted(user_ids - known):
+        raise NotFoundError(f"there is no user with the id {missing[0][:80]!r}: add the account first")
+
+
+def to_row(judgement: Judgement, judgement_id: str, revision: int, created_at: datetime) -> dict[str, Any]:
+    """A judgement as a row of the table."""
+    payload = {
+        "answers": [
+            {
+                "text": answer.text,
+                "answer_id": answer.answer_id,
+                "abstained": answer.abstained,
+                "policy_id": answer.policy_id,
+            }
+            for answer in judgement.answers
+        ],
+        "ranking": [list(group) for group in judgement.ranking],
+        "label": judgement.label,
+        "both_bad": judgement.both_bad,
+        "reasons": list(judgement.reasons),
+        "comment": judgement.comment,
+        "displayed_order": list(judgement.displayed_order),
+        "extra": judgement.extra,
+    }
+    return {
+        "id": judgement_id,
+        "kind": judgement.kind,
+        "user_id": judgement.user_id,
+        "subject": judgement.subject,
+        "revision": revision,
+        "withdrawn": judgement.withdrawn,
+        "question": judgement.question,
+        "prompt": judgement.prompt,
+        "document_ids": list(judgement.document_ids),
+        "all_open": judgement.all_open,
+        "payload": payload,
+        "surface": judgement.surface,
+        "created_at": created_at,
+    }
+
+
+def from_row(row: Row[Any]) -> Judgement:
+    """A row of the table as a judgement."""
+    payload: Mapping[str, Any] = row.payload
+    return Judgement(
+        id=row.id,
+        kind=row.kind,
+        user_id=row.user_id,
+        subject=row.subject,
+        question=row.question,
+        prompt=row.prompt,
+        document_ids=tuple(row.document_ids),
+        all_open=row.all_open,
+        answers=tuple(
+            JudgedAnswer(
+                text=answer["text"],
+                answer_id=answer["answer_id"],
+                abstained=answer["abstained"],
+                policy_id=answer["policy_id"],
+            )
+            for answer in payload["answers"]
+        ),
+        ranking=tuple(tuple(group) for group in payload["ranking"]),
+        label=payload["label"],
+        both_bad=payload["both_bad"],
+        reasons=tuple(payload["reasons"]),
+        comment=payload["comment"],
+        surface=row.surface,
+        displayed_order=tuple(payload["displayed_order"]),
+        revision=row.revision,
+        withdrawn=row.withdrawn,
+        created_at=row.created_at,
+        extra=dict(payload["extra"]),
+    )
