@@ -1,0 +1,145 @@
+"""Question to permitted passages: dense and lexical search, fused by rank.
+
+Knows nothing of prompts or answers. Access is decided before either search runs, and both apply it inside: a reader who may see one
+chunk in a million still gets the best of what is theirs.
+
+Different from the textbook: reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) with k = 20 instead of 60, since only
+the first few passages are read, and with a weight for each side:
+
+    score(chunk) = sum over sides of weight / (k + rank of the chunk on that side)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from knowledge_base.errors import UsageError
+from knowledge_base.live_index import LiveIndex
+from knowledge_base.protocols import Embedder, LexicalIndex, Vectors
+from knowledge_base.records import Passage, Reader
+from knowledge_base.rows import FoundChunk
+from knowledge_base.store import KnowledgeStore
+
+log = structlog.get_logger(__name__)
+
+_MAX_EMBEDDED_CHARACTERS = 4000
+"""The embedder reads a few hundred tokens of a question; the rest of a very long one is not even tokenised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalSettings:
+    """How passages are found and ranked."""
+
+    candidates: int = 50
+    """Chunks taken from each side before fusion."""
+    fusion_k: int = 20
+    """Ranks added to every rank; larger makes the first ranks matter less."""
+    dense_weight: float = 1.0
+    """Of similarity by meaning."""
+    lexical_weight: float = 1.0
+    """Of similarity by words; 0 turns word search off."""
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"candidates is {self.candidates}: it must be at least 1")
+        if self.fusion_k < 0:
+            raise ValueError(f"fusion_k is {self.fusion_k}: it must not be negative")
+        if min(self.dense_weight, self.lexical_weight) < 0 or self.dense_weight + self.lexical_weight == 0:
+            raise ValueError(
+                f"dense_weight is {self.dense_weight} and lexical_weight {self.lexical_weight}: "
+                "neither may be negative, and one must be above 0"
+            )
+
+
+class HybridRetriever:
+    """The `Retriever` over the store, the live vector index and word search."""
+
+    def __init__(
+        self,
+        store: KnowledgeStore,
+        live_index: LiveIndex,
+        lexical: LexicalIndex,
+        embedder: Embedder,
+        settings: RetrievalSettings | None = None,
+    ) -> None:
+        """Put the parts together; nothing is loaded yet."""
+        self._store = store
+        self._live_index = live_index
+        self._lexical = lexical
+        self._embedder = embedder
+        self._settings = settings or RetrievalSettings()
+
+    @property
+    def version(self) -> str:
+        """Embedder, fusion and settings, as `all-MiniLM-L6-v2/53aa5117/mean+fts/rrf20/50/1:1`."""
+        s = self._settings
+        return f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
+
+    def retrieve(
+        self, question: str, reader: Reader, *, collections: Sequence[str] | None = None, top_k: int = 8
+    ) -> list[Passage]:
+        """The best passages that the reader may read; see `Retriever.retrieve`. A blank question finds nothing.
+
+        Raises:
+            NotFoundError: a named collection does not exist or is not permitted.
+            UsageError: top_k is below 1.
+            EmbedderError: the embedder cannot be loaded, or the stored vectors come from another one.
+        """
+        if top_k < 1:
+            raise UsageError(f"top_k is {top_k}: it must be at least 1")
+        permitted = [c.id for c in self._store.permitted_collections(reader, collections)]
+        if not permitted or not question.strip():
+            return []
+        vector = self._embedder.encode([question[:_MAX_EMBEDDED_CHARACTERS]])
+        n = max(self._settings.candidates, top_k)
+        dense, _ = self._live_index.search(vector, n, permitted)
+        by_meaning = [int(i) for i in dense[0] if i >= 0]
+        by_words = (
+            [i for i, _ in self._lexical.search(question, n, permitted)]
+            if self._settings.lexical_weight
+            else []
+        )
+        fused = fuse((by_meaning, self._settings.dense_weight), (by_words, self._settings.lexical_weight), k=self._settings.fusion_k)  # fmt: skip
+        passages = self._passages(fused, vector[0], permitted, top_k)
+        log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
+        return passages
+
+    def _passages(
+        self, fused: Sequence[tuple[int, float]], vector: Vectors, permitted: Sequence[str], top_k: int
+    ) -> list[Passage]:
+        # A few spare ones stand in for chunks that were deleted between the search and this line.
+        wanted = fused[: top_k + 8]
+        found = self._store.find_chunks([chunk_id for chunk_id, _ in wanted], permitted)
+        present = [(found[chunk_id], score) for chunk_id, score in wanted if chunk_id in found]
+        return [
+            _passage(
+                item, score=score, similarity=float(np.clip(item.embedding @ vector, -1.0, 1.0)), rank=rank
+            )
+            for rank, (item, score) in enumerate(present[:top_k], start=1)
+        ]
+
+
+def fuse(*sides: tuple[Sequence[int], float], k: int) -> list[tuple[int, float]]:
+    """Weighted reciprocal-rank fusion of ranked id lists, best first; equal scores keep the order of the first side.
+
+    >>> [i for i, _ in fuse(([1, 2, 3], 1.0), ([3, 4], 1.0), k=20)]
+    [3, 1, 2, 4]
+    """
+    scores: dict[int, float] = {}
+    for ranked, weight in sides:
+        for rank, chunk_id in enumerate(ranked, start=1):
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + weight / (k + rank)
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def _passage(found: FoundChunk, *, score: float, similarity: float, rank: int) -> Passage:
+    chunk = found.chunk
+    return Passage(
+        chunk_id=chunk.id, document_id=chunk.document_id, document=found.document, title=found.title,
+        collection=found.collection, collection_is_open=found.collection_is_open, heading=chunk.heading, page=chunk.page,
+        text=chunk.text, start=chunk.start, end=chunk.end, score=score, similarity=similarity, rank=rank,
+    )  # fmt: skip
