@@ -162,10 +162,13 @@ class AssistantSettings:
     """Tokens an answer may take."""
     temperature: float = 0.0
     """Sampling temperature in serving; 0 takes the likeliest token each time."""
+    sample_temperature: float = 0.7
+    """Sampling temperature where several answers are wanted; at 1 a small model writes nonsense."""
     history_turns: int = 3
-    """Earlier turns shown to the model at most; fewer when the context is small."""
-    follow_up_words: int = 7
-    """A question of at most so many words that points back (it, that, what about) is searched for together with the one before it."""
+    """Earlier turns shown to the model with a follow-up question at most; fewer when the context is small."""
+    follow_up_words: int = 12
+    """A question of at most so many words that points back (it, that, what about) is a follow-up: it is searched for and asked
+    together with the one before it. 0 takes every question for itself."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
@@ -174,5 +177,6 @@ class AssistantSettings:
         _require(self.top_k >= 1, "top_k", self.top_k, "at least 1")
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _require(self.sample_temperature > 0, "sample_temperature", self.sample_temperature, "above 0")
         _require(self.history_turns >= 0, "history_turns", self.history_turns, "0 or more")
         _require(self.follow_up_words >= 0, "follow_up_words", self.follow_up_words, "0 or more")

@@ -1,0 +1,358 @@
+"""One turn, from question to answer. Read this file first.
+
+    question ── retrieve ──▶ passages ── select ──▶ evidence ── strong enough? ── no ──▶ refusal, the model is not asked
+                                                        │ yes
+                                                        ▼
+                                prompt ── generate ──▶ completion ── ground ──▶ answer with citations
+
+The assistant owns the order of the steps and the context budget. It knows nothing of storage, accounts or pages: what it needs comes
+as protocols, what it makes is returned, and it keeps nothing between turns, so one instance serves all threads.
+
+Different from the textbook: everything decided before the model writes is one value (`PreparedTurn`), and an answer is a function of
+it and a completion. So serving, comparing samples, simulation and training all cut, ground and cite in the same place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import uuid4
+
+import structlog
+
+from chatbot.abstention import render_refusal, support
+from chatbot.evidence import EvidenceSelector
+from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
+from chatbot.grounding import check
+from chatbot.prompt import PROMPT_VERSION, Message, build_messages, is_refusal
+from chatbot.prompt_budget import PromptBudget, as_numbered
+from chatbot.protocols import Generator
+from chatbot.records import Answer, Completion, PreparedTurn, Sampling
+from chatbot.settings import AbstentionSettings, AssistantSettings, GroundingSettings
+from chatbot.turn_events import TextWritten, TurnEvent, TurnFinished, TurnPrepared
+from knowledge_base.errors import UsageError
+from knowledge_base.protocols import Retriever
+from knowledge_base.records import Reader
+
+log = structlog.get_logger(__name__)
+
+_SAMPLING_ROUNDS = 3
+"""How often `sample` tries again to get answers that differ."""
+
+
+class Policies(Protocol):
+    """Where generators come from; `chatbot.serving.ServingPolicies` is the real one."""
+
+    def generator(self, policy_id: str | None = None) -> Generator:
+        """The generator of a policy; None for the serving one."""
+
+
+class Assistant:
+    """Answers questions. Thread-safe."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        evidence_selector: EvidenceSelector,
+        policies: Policies,
+        settings: AssistantSettings | None = None,
+        index_version: Callable[[], str] = lambda: "",
+        *,
+        grounding: GroundingSettings | None = None,
+        abstention: AbstentionSettings | None = None,
+        owners: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """Put the parts of a turn together; nothing is loaded yet.
+
+        Args:
+            retriever: Question to permitted passages.
+            evidence_selector: Passages to numbered sentences.
+            policies: Where the model comes from.
+            settings: Limits and defaults of a turn.
+            index_version: Names the state of the index; stored with each answer.
+            grounding: When a sentence counts as supported.
+            abstention: When the evidence is too weak to ask the model.
+            owners: Collection name to whom to ask; for refusals.
+        """
+        self._retriever = retriever
+        self._selector = evidence_selector
+        self._policies = policies
+        self._settings = settings or AssistantSettings()
+        self._index_version = index_version
+        self._grounding = grounding or GroundingSettings()
+        self._abstention = abstention or AbstentionSettings()
+        self._owners = owners
+
+    def prepare(
+        self,
+        question: str,
+        reader: Reader,
+        *,
+        collections: Sequence[str] | None = None,
+        history: Sequence[Message] = (),
+        policy_id: str | None = None,
+    ) -> PreparedTurn:
+        """Everything before the model writes.
+
+        Args:
+            question: As typed.
+            reader: Decides what may be seen.
+            collections: Names to search in; None for all permitted.
+            history: Earlier turns, oldest first; only a follow-up question is shown them.
+            policy_id: Whose context the prompt must fit; None for the serving policy.
+
+        Raises:
+            UsageError: the question is empty or too long.
+            NotFoundError: an unknown collection or policy.
+            GenerationError: the policy cannot be loaded.
+        """
+        self._check_question(question)
+        return self._prepare(question, reader, collections, history, self._policies.generator(policy_id))
+
+    def answer(
+        self,
+        question: str,
+        reader: Reader,
+        *,
+        collections: Sequence[str] | None = None,
+        history: Sequence[Message] = (),
+        policy_id: str | None = None,
+        sampling: Sampling | None = None,
+    ) -> Answer:
+        """Answer a question in one go; arguments and errors as `prepare`, sampling greedy unless given."""
+        events = self.stream(
+            question, reader, collections=collections, history=history, policy_id=policy_id, sampling=sampling
+        )
+        for event in events:
+            if isinstance(event, TurnFinished):
+                return event.answer
+        raise AssertionError("a turn ends with TurnFinished")
+
+    def stream(
+        self,
+        question: str,
+        reader: Reader,
+        *,
+        collections: Sequence[str] | None = None,
+        history: Sequence[Message] = (),
+        policy_id: str | None = None,
+        sampling: Sampling | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[TurnEvent]:
+        """Answer a question while telling what happens; arguments and errors as `answer`.
+
+        The question is checked before the first event. Setting `stop`, or closing the iterator, ends the writing soon; after `stop`
+        the answer is made of what was written until then. A refusal without asking the model has no `TextWritten`.
+        """
+        self._check_question(question)
+        return self._run(
+            question,
+            reader,
+            collections,
+            history,
+            policy_id,
+            sampling or self._sampling(),
+            stop or threading.Event(),
+        )
+
+    def sample(
+        self,
+        prepared: PreparedTurn,
+        n: int,
+        sampling: Sampling | None = None,
+        policy_id: str | None = None,
+    ) -> list[Answer]:
+        """Several answers to one prepared turn, in one batch.
+
+        Args:
+            prepared: From `prepare`.
+            n: How many answers to return.
+            sampling: Temperature above 0, else all are the same; default `sample_temperature`.
+            policy_id: Who writes; None for the serving policy.
+
+        Returns:
+            n answers, those that read differently first. A model that has only one thing to say is asked again with other
+            seeds a few times; then answers repeat.
+        """
+        if n < 1:
+            raise UsageError(f"n is {n}: ask for at least 1 answer")
+        sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
+        generator = self._policies.generator(policy_id)
+        if not prepared.answerable:
+            return [self.refuse(prepared, generator.policy_id, sampling) for _ in range(n)]
+        answers: dict[str, Answer] = {}
+        repeats: list[Answer] = []
+        for round_number in range(_SAMPLING_ROUNDS if sampling.temperature > 0 else 1):
+            drawn = sampling
+            if sampling.seed is not None:
+                drawn = replace(sampling, seed=sampling.seed + round_number * n)
+            started = time.perf_counter()
+            completions = generator.generate([prepared.messages] * n, drawn)
+            seconds = time.perf_counter() - started
+            for completion in completions:
+                answer = self.finish(prepared, completion, generator, drawn, seconds=seconds)
+                if answers.setdefault(answer.text, answer) is not answer:
+                    repeats.append(answer)
+            if len(answers) >= n:
+                break
+        return [*answers.values(), *repeats][:n]
+
+    def finish(
+        self,
+        prepared: PreparedTurn,
+        completion: Completion,
+        generator: Generator,
+        sampling: Sampling,
+        *,
+        seconds: float = 0.0,
+        seconds_to_first_token: float | None = None,
+    ) -> Answer:
+        """The answer that a completion of a prepared turn amounts to. Asks no model and no store.
+
+        A completion that refuses becomes the refusal; of any other, what the evidence supports is kept and cited.
+        """
+        answer = self.refuse(prepared, generator.policy_id, sampling)
+        common = replace(
+            answer,
+            completion=completion.text,
+            prompt=generator.render(prepared.messages),
+            logprob=completion.logprob,
+            seconds_to_first_token=seconds_to_first_token,
+            seconds=seconds,
+        )
+        if is_refusal(completion.text):
+            return common
+        if not completion.text and not completion.ended:
+            return replace(common, text="", abstained=False)  # stopped before the first word
+        text, citations, report = check(completion.text, prepared.evidence, self._grounding)
+        return replace(common, text=text, abstained=False, citations=citations, grounding=report)
+
+    def refuse(self, prepared: PreparedTurn, policy_id: str, sampling: Sampling) -> Answer:
+        """The answer given without asking the model."""
+        return Answer(
+            id=uuid4().hex,
+            question=prepared.question,
+            text=render_refusal(prepared.passages, self._owners()),
+            abstained=True,
+            citations=(),
+            policy_id=policy_id,
+            completion="",
+            prompt="",
+            logprob=None,
+            sampling=sampling,
+            grounding=None,
+            prepared=prepared,
+            seconds_to_first_token=None,
+            seconds=0.0,
+            created_at=datetime.now(UTC),
+        )
+
+    def _run(
+        self,
+        question: str,
+        reader: Reader,
+        collections: Sequence[str] | None,
+        history: Sequence[Message],
+        policy_id: str | None,
+        sampling: Sampling,
+        stop: threading.Event,
+    ) -> Iterator[TurnEvent]:
+        started = time.perf_counter()
+        # Taken once: a promotion in the middle of the turn does not change who answers it.
+        generator = self._policies.generator(policy_id)
+        prepared = self._prepare(question, reader, collections, history, generator)
+        yield TurnPrepared(prepared=prepared)
+        if not prepared.answerable:
+            refusal = self.refuse(prepared, generator.policy_id, sampling)
+            yield self._finished(replace(refusal, seconds=time.perf_counter() - started))
+            return
+        first_token: float | None = None
+        completion: Completion | None = None
+        for delta in generator.stream(prepared.messages, sampling, stop):
+            if delta.text:
+                first_token = first_token or time.perf_counter() - started
+                yield TextWritten(text=delta.text)
+            completion = delta.completion or completion
+        if completion is None:
+            raise AssertionError("a stream's last piece carries the completion")
+        seconds = time.perf_counter() - started
+        answer = self.finish(
+            prepared, completion, generator, sampling, seconds=seconds, seconds_to_first_token=first_token
+        )
+        yield self._finished(answer)
+
+    def _finished(self, answer: Answer) -> TurnFinished:
+        # The canonical line of a turn. Questions and answers stay out of the log: it has other readers than they have.
+        report = answer.grounding
+        log.info(
+            "turn",
+            answer=answer.id,
+            policy=answer.policy_id,
+            abstained=answer.abstained,
+            asked_model=bool(answer.prompt),
+            support=round(answer.prepared.support, 3),
+            evidence=len(answer.prepared.evidence),
+            citations=len(answer.citations),
+            dropped=len(report.dropped) if report else 0,
+            fell_back=bool(report and report.fell_back),
+            seconds=round(answer.seconds, 3),
+        )
+        return TurnFinished(answer=answer)
+
+    def _check_question(self, question: str) -> None:
+        if not question.strip():
+            raise UsageError("the question is empty: type one")
+        limit = self._settings.max_question_characters
+        if len(question) > limit:
+            raise UsageError(
+                f"the question has {len(question):,} characters; at most {limit:,}: "
+                "put the text into a document and ingest it"
+            )
+
+    def _prepare(
+        self,
+        question: str,
+        reader: Reader,
+        collections: Sequence[str] | None,
+        history: Sequence[Message],
+        generator: Generator,
+    ) -> PreparedTurn:
+        budget = PromptBudget(generator, self._settings.max_new_tokens)
+        words = self._settings.follow_up_words
+        search_text = make_search_text(question, history, words)
+        # The joined question is searched for in any case; it is put to the model where its context has room for it.
+        asked = search_text if budget.fits(search_text, (), ()) else question
+        # A question that stands alone is shown no history: it costs context, and small models mix the topics up.
+        shown = tidy_history(history, self._settings.history_turns) if is_follow_up(question, words) else []
+        shown = budget.cut_history(asked, shown)
+        passages = self._retriever.retrieve(
+            search_text, reader, collections=collections, top_k=self._settings.top_k
+        )
+        evidence = self._selector.select(
+            search_text, passages, lambda chosen: budget.fits(asked, chosen, shown)
+        )
+        strength = support(search_text, evidence, self._abstention)
+        return PreparedTurn(
+            question=question,
+            search_text=search_text,
+            passages=tuple(passages),
+            evidence=tuple(evidence),
+            messages=tuple(build_messages(asked, as_numbered(evidence), shown)),
+            answerable=bool(evidence) and strength >= self._abstention.threshold,
+            support=strength,
+            versions=self._versions(),
+        )
+
+    def _sampling(self) -> Sampling:
+        return Sampling(temperature=self._settings.temperature, max_new_tokens=self._settings.max_new_tokens)
+
+    def _versions(self) -> dict[str, str]:
+        return {
+            "index": self._index_version(),
+            "retriever": self._retriever.version,
+            "prompt": PROMPT_VERSION,
+        }
