@@ -251,7 +251,11 @@ def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
 
 
 def question_of(prompt: RolloutPrompt) -> ReferenceQuestion:
-    """A held-out prompt as a question to evaluate on."""
+    """A held-out prompt as a question to evaluate on.
+
+    Let the policy complete the prompt's own `prepared` turn, and judge with `judge_answer`: an unanswerable prompt is so because of the
+    evidence it shows, and asking the question again would retrieve what answers it.
+    """
     return ReferenceQuestion(
         id=prompt.id,
         question=prompt.question,

@@ -1,0 +1,199 @@
+"""Builds the dataset of a cycle: judgements and derived pairs, rendered as serving renders, split by question, hashed.
+
+Knows nothing of the database, of retrieval or of models: judgements, documents and two functions come in. Different from the usual
+random split: a question is on one side or the other by its own hash, together with every phrasing that asks for the same stretch of a
+document, so nothing that is measured on was learned from, in this cycle or, with the same seed, in any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from alignment.derived_pairs import DerivedExample, Prepare, Render, make_examples
+from alignment.derived_questions import DerivedQuestion, derive_questions, question_id
+from alignment.judged_rows import JudgedRows, JudgementReader, Permissions
+from alignment.records import (
+    DatasetSnapshot,
+    ProgressFn,
+    RolloutPrompt,
+    StageProgress,
+)
+from alignment.snapshot import LoadedSnapshot, SnapshotRows, load_snapshot, write_snapshot
+from chatbot.records import Judgement
+from knowledge_base.records import DocumentText
+
+__all__ = [
+    "DatasetSettings",
+    "LoadedSnapshot",
+    "Permissions",
+    "build_snapshot",
+    "is_held_out",
+    "load_snapshot",
+    "question_id",
+]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """What goes into a cycle's dataset."""
+
+    held_out_share: float = 0.2
+    """Share of the questions that nothing is learned from and gates are measured on."""
+    max_derived: int = 600
+    """Most questions derived from documents; each costs one retrieval. Chosen by hash, so that the choice is stable as documents
+    are added."""
+    phrasings: int = 2
+    """Ways to ask about a section under a heading."""
+    unanswerable_share: float = 0.25
+    """Share of the derived pairs whose evidence does not answer and whose target is the refusal."""
+    max_target_sentences: int = 3
+    """Most sentences of a derived target, each with its citation."""
+    max_target_words: int = 60
+    """Most words of a derived target of more than one sentence."""
+    max_rollouts: int = 400
+    """Most prompts that PPO samples for; questions people asked come before derived ones."""
+
+    def __post_init__(self) -> None:
+        """Reject values that leave nothing to learn from or to measure on."""
+        for name in ("held_out_share", "unanswerable_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        for name in ("phrasings", "max_target_sentences", "max_target_words", "max_rollouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.max_derived < 0:
+            raise ValueError(f"max_derived={self.max_derived} must be 0 (none) or more")
+
+
+def build_snapshot(
+    judgements: Iterable[Judgement],
+    documents: Sequence[DocumentText],
+    *,
+    prepare: Prepare,
+    render: Render,
+    permissions: Permissions,
+    out_dir: Path,
+    settings: DatasetSettings,
+    seed: int,
+    progress: ProgressFn = lambda _: None,
+) -> DatasetSnapshot:
+    """Build and write a snapshot.
+
+    Args:
+        judgements: The ones that count now, in any order (`FeedbackStore.current()`).
+        documents: All documents of the collections that every employee may read.
+        prepare: A question to its prepared turn, as a reader who may read the open collections only.
+        render: Messages to the prompt in the policy's template.
+        permissions: What may be trained on now.
+        out_dir: Parent folder of snapshots.
+        settings: See `DatasetSettings`.
+        seed: Keep it from cycle to cycle: it decides which questions are held out.
+        progress: See `ProgressFn`; stage `snapshot`.
+
+    Returns:
+        The snapshot, written; read it with `load_snapshot(snapshot.path)`. `left_out` counts judgements by reason, and derived
+        questions under `derived: ...`.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        RunCancelled: from `progress`.
+    """
+    derived = derive_questions(documents, phrasings=settings.phrasings, seed=seed)
+    keys = {question_id(item.question): item.key for item in derived}
+    chosen = _choose(derived, settings.max_derived)
+    waiting = list(judgements)
+    total = len(waiting) + len(chosen)
+    reader = JudgementReader(permissions, prepare, render, lambda q: keys.get(question_id(q), question_id(q)))
+    judged = reader.read(
+        waiting,
+        lambda done: progress(StageProgress(stage="snapshot", done=done, total=total, note="judgements")),
+    )
+    examples, left_out = make_examples(
+        chosen,
+        prepare,
+        render,
+        unanswerable_share=settings.unanswerable_share,
+        max_sentences=settings.max_target_sentences,
+        max_words=settings.max_target_words,
+        seed=seed,
+        progress=lambda done, _: progress(
+            StageProgress(stage="snapshot", done=len(waiting) + done, total=total, note="documents")
+        ),
+    )
+    draft = _draft(judged, examples, left_out, out_dir)
+    train, held_out = (_side(judged, examples, settings, seed, held_out=side) for side in (False, True))
+    snapshot = write_snapshot(draft, train, held_out, out_dir)
+    _log.info(
+        "snapshot_built",
+        hash=snapshot.hash[:16],
+        judgements=snapshot.n_judgements,
+        demonstrations=snapshot.n_demonstrations,
+        derived=snapshot.n_derived,
+        held_out_pairs=len(held_out.pairs),
+        left_out=snapshot.left_out,
+    )
+    return snapshot
+
+
+def is_held_out(key: str, *, share: float, seed: int) -> bool:
+    """Whether a question is measured on and not learned from; a function of its id and the seed alone."""
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 < share
+
+
+def _choose(derived: Sequence[DerivedQuestion], most: int) -> list[DerivedQuestion]:
+    ordered = sorted(derived, key=lambda item: hashlib.sha256(item.question.encode()).hexdigest())
+    return sorted(ordered[:most], key=lambda item: (item.key, item.question))
+
+
+def _side(
+    judged: JudgedRows,
+    examples: Sequence[DerivedExample],
+    settings: DatasetSettings,
+    seed: int,
+    *,
+    held_out: bool,
+) -> SnapshotRows:
+    def belongs(key: str) -> bool:
+        return held_out == is_held_out(key, share=settings.held_out_share, seed=seed)
+
+    pairs = [*judged.demonstrations, *(example.row for example in examples)]
+    asked = [prompt for _, prompt in sorted(judged.rollouts.items()) if belongs(prompt.id)]
+    known = {prompt.question for prompt in asked}
+    derived = [e.rollout for e in examples if belongs(e.rollout.id) and e.rollout.question not in known]
+    return SnapshotRows(
+        pairs=[row for row in pairs if belongs(row.question_id)],
+        judgements=[row for row in judged.rankings if belongs(row.question_id)],
+        rollouts=[*asked, *_spread(derived, settings.max_rollouts - len(asked))][: settings.max_rollouts],
+    )
+
+
+def _spread(prompts: Sequence[RolloutPrompt], most: int) -> list[RolloutPrompt]:
+    """An even choice, so that the share of unanswerable prompts stays what it is."""
+    ordered = sorted(prompts, key=lambda prompt: hashlib.sha256(prompt.prompt.encode()).hexdigest())
+    return ordered[: max(most, 0)]
+
+
+def _draft(
+    judged: JudgedRows, examples: Sequence[DerivedExample], left_out: Counter[str], out_dir: Path
+) -> DatasetSnapshot:
+    keys = {row.question_id for row in judged.demonstrations} | {row.question_id for row in judged.rankings}
+    reasons = judged.left_out + Counter({f"derived: {reason}": n for reason, n in left_out.items()})
+    return DatasetSnapshot(
+        hash="",
+        path=out_dir,
+        n_judgements=judged.n_used,
+        n_demonstrations=len(judged.demonstrations),
+        n_derived=len(examples),
+        n_questions=len(keys | {example.row.question_id for example in examples}),
+        left_out=dict(sorted(reasons.items())),
+        until=judged.until,
+    )

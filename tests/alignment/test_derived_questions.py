@@ -1,0 +1,61 @@
+"""Questions that documents ask themselves."""
+
+from __future__ import annotations
+
+from alignment.derived_questions import derive_questions, question_id
+from tests.alignment.company import make_document
+
+TABLE = "Grade: junior; Days: 25; Notice period: 4 weeks"
+
+
+def test_a_heading_is_asked_about_in_several_ways_under_one_key() -> None:
+    """And its own line is not part of the answer."""
+    document = make_document("Leave", [("Sick leave", "Call your manager before nine. Rest.")])
+    derived = derive_questions([document], phrasings=3, seed=1)
+
+    assert 3 == len({item.question for item in derived})
+    assert 1 == len({item.key for item in derived})
+    assert {"Call your manager before nine. Rest."} == {item.answer for item in derived}
+
+
+def test_a_faq_line_is_a_question_and_the_lines_up_to_the_next_its_answer() -> None:
+    """With and without the marks."""
+    body = "Q: May I work from abroad?\nA: For ten days a year, yes.\nWho pays for my internet?\nThe company does, up to 30 euros."
+    derived = derive_questions([make_document("Remote", [("FAQ", body)])], phrasings=1, seed=1)
+    found = {item.question: item.answer for item in derived if item.kind == "faq"}
+
+    assert {
+        "May I work from abroad?": "For ten days a year, yes.",
+        "Who pays for my internet?": "The company does, up to 30 euros.",
+    } == found
+
+
+def test_each_cell_of_a_table_row_is_asked_for_under_one_key() -> None:
+    """The whole row answers."""
+    derived = [
+        i
+        for i in derive_questions([make_document("Grades", [("Grades", TABLE)])], phrasings=1, seed=1)
+        if i.kind == "table"
+    ]
+
+    assert {"What is the days for junior?", "junior: what notice period?"} == {
+        item.question for item in derived
+    }
+    assert {TABLE} == {item.answer for item in derived}
+    assert 1 == len({item.key for item in derived})
+
+
+def test_a_question_that_two_documents_answer_is_given_up() -> None:
+    """Either answer alone would be wrong."""
+    twins = [
+        make_document(title, [("FAQ", "Q: Where do I park?\nA: " + answer)])
+        for title, answer in (("Rome", "Behind the old station."), ("Lyon", "Under the office tower."))
+    ]
+    derived = derive_questions(twins, phrasings=1, seed=1)
+
+    assert question_id("Where do I park?") not in {question_id(item.question) for item in derived}
+
+
+def test_a_section_without_text_asks_nothing() -> None:
+    """A heading alone."""
+    assert [] == derive_questions([make_document("Leave", [("Sick leave", "")])], phrasings=2, seed=1)
