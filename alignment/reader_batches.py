@@ -1,0 +1,153 @@
+"""Reader examples as batches of token ids, and the settings of the run that trains on them.
+
+Knows nothing of optimisers. Differs from the usual collator: lengths come from a short list, so that each shape is compiled once
+and little is padding; and there is no state, micro-batch number `i` of a seed is always the same examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+import torch
+from torch import Tensor
+
+from alignment.errors import TrainingError
+from alignment.reader_data import ReaderExample
+from alignment.token_training import TokenTrainingSettings
+from chatbot.prompt import render_prompt
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings(TokenTrainingSettings):
+    """Everything a reader training run depends on, apart from the data."""
+
+    start: Path
+    """Folder of the pretrained model: a checkpoint of `alignment.pretrain`."""
+    data_dir: Path
+    """Folder that `ReaderDataSettings` describes."""
+    total_steps: int = 600
+    """Optimiser steps of the whole run."""
+    warmup_steps: int = 20
+    """Steps in which the learning rates rise linearly from 0."""
+    decay_steps: int = 450
+    """Last steps, in which they fall linearly."""
+    muon_lr: float = 2e-3
+    """Peak learning rate of the hidden matrices."""
+    adamw_lr: float = 1e-3
+    """Peak learning rate of embeddings and norms."""
+    context_weight: float = 0.15
+    """Weight of a prompt token's loss; a completion token's is 1."""
+    lengths: Sequence[int] = (192, 256, 320, 448, 640, 1024)
+    """Padded lengths in tokens; longer examples are left out."""
+    micro_batch_tokens: int = 2560
+    """Tokens in one forward pass, padding included."""
+    micro_batches: int = 2
+    """Forward passes in one optimiser step."""
+    evaluation_examples: int = 256
+    """Held-out examples whose loss is measured."""
+    evaluate_every_steps: int = 200
+    """Steps between held-out losses."""
+
+    def __post_init__(self) -> None:
+        """Reject settings that cannot work, by name."""
+        TokenTrainingSettings.__post_init__(self)
+        if not self.lengths or list(self.lengths) != sorted(self.lengths):
+            raise ValueError(f"lengths={self.lengths} must rise")
+        if self.micro_batch_tokens < max(self.lengths):
+            raise ValueError(
+                f"micro_batch_tokens={self.micro_batch_tokens} must hold one row of {max(self.lengths)}"
+            )
+        if not 0 <= self.context_weight <= 1:
+            raise ValueError(f"context_weight={self.context_weight} must be between 0 and 1")
+        if self.micro_batches < 1:
+            raise ValueError(f"micro_batches={self.micro_batches} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    ids: npt.NDArray[np.int32]
+    n_prompt: int
+
+
+def encode_example(example: ReaderExample, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids of prompt and completion; the completion ends with the end token."""
+    prompt = render_prompt(tokenizer, example.messages)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    completion_ids = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+    return prompt_ids, [*completion_ids, tokenizer.eos_token_id]
+
+
+class LengthBatches:
+    """Examples as micro-batches of a few fixed shapes, in an order that depends on seed and number alone."""
+
+    def __init__(self, examples: Iterable[ReaderExample], tokenizer: Any, settings: ReaderSettings) -> None:
+        """Encode the examples; those longer than the longest length are left out."""
+        self._settings, self._pad = settings, tokenizer.pad_token_id
+        self._by_length: dict[int, list[_Encoded]] = {length: [] for length in settings.lengths}
+        n_long = 0
+        for example in examples:
+            prompt, completion = encode_example(example, tokenizer)
+            length = next(
+                (known for known in settings.lengths if known >= len(prompt) + len(completion)), None
+            )
+            if length is None:
+                n_long += 1
+                continue
+            ids = np.asarray([*prompt, *completion], dtype=np.int32)
+            self._by_length[length].append(_Encoded(ids, len(prompt)))
+        if not any(self._by_length.values()):
+            raise TrainingError(f"No example fits {settings.lengths[-1]} tokens.")
+        self._epoch, self._order = -1, list[tuple[int, list[int]]]()
+        _log.info(
+            "reader_examples_encoded",
+            too_long=n_long,
+            **{f"up_to_{length}": len(encoded) for length, encoded in self._by_length.items()},
+        )
+
+    def micro_batch(self, index: int) -> tuple[Tensor, Tensor]:
+        """Micro-batch `index`, counted over all epochs: token ids and weights, both (B, T), padded on the right."""
+        self._open_epoch(0)
+        epoch, place = divmod(index, len(self._order))
+        self._open_epoch(epoch)
+        length, chosen = self._order[place]
+        return self._pad_rows(length, [self._by_length[length][n] for n in chosen])
+
+    def all_micro_batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Every example once (short of the last rows of each shape), for evaluation."""
+        self._open_epoch(0)
+        return (self.micro_batch(index) for index in range(len(self._order)))
+
+    def _open_epoch(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            return
+        rng = np.random.default_rng([self._settings.seed, epoch])
+        order: list[tuple[int, list[int]]] = []
+        for length, encoded in self._by_length.items():
+            n_rows = self._settings.micro_batch_tokens // length
+            shuffled = rng.permutation(len(encoded)).tolist()
+            # Rows that fill no micro-batch wait for another epoch's shuffle: one more shape would be compiled for them.
+            starts = (
+                range(0, len(shuffled) - n_rows + 1, n_rows)
+                if len(shuffled) >= n_rows
+                else range(min(1, len(shuffled)))
+            )
+            order += [(length, shuffled[start : start + n_rows]) for start in starts]
+        self._order = [order[n] for n in rng.permutation(len(order))]
+        self._epoch = epoch
+
+    def _pad_rows(self, length: int, rows: Sequence[_Encoded]) -> tuple[Tensor, Tensor]:
+        ids = np.full((len(rows), length), self._pad, dtype=np.int64)
+        weights = np.zeros((len(rows), length), dtype=np.float32)
+        for n, row in enumerate(rows):
+            ids[n, : len(row.ids)] = row.ids
+            weights[n, : row.n_prompt] = self._settings.context_weight
+            weights[n, row.n_prompt : len(row.ids)] = 1.0
+        return torch.from_numpy(ids), torch.from_numpy(weights)
