@@ -159,16 +159,14 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """What `tacit evaluate` measures, as its JSON object."""
     from alignment.evaluation import evaluate_answers
-    from knowledge_base.evaluation import evaluate_retrieval, load_questions
+    from knowledge_base.evaluation import evaluate_retrieval
+    from knowledge_base.questions import load_questions
 
     loaded = load_questions(questions)[:limit]
     reader = services.reader(as_user)
-    with progress_bar("Retrieving") as update:
-        retrieval = evaluate_retrieval(
-            loaded,
-            lambda q: services.retriever.retrieve(q, reader, collections=collections, top_k=10),
-            progress=lambda done, total: update(done, total, ""),
-        )
+    retrieval = evaluate_retrieval(
+        loaded, services.retriever, services.knowledge, reader, collections=collections
+    )
     with progress_bar("Answering") as update:
         answers = evaluate_answers(
             loaded,
@@ -176,7 +174,7 @@ def run_evaluation(
             progress=lambda done, total: update(done, total, ""),
             report_dir=report,
         )
-    return {"retrieval": retrieval, **answers}
+    return {"retrieval": retrieval.as_dict(), **answers}
 
 
 def _evaluation_text(result: dict[str, Any]) -> list[str]:

@@ -90,7 +90,7 @@ def simulate(
     from alignment.preferences import load_preferences
     from alignment.simulation import SimulationSettings
     from alignment.simulation import simulate as run_simulation
-    from knowledge_base.evaluation import load_questions
+    from knowledge_base.questions import load_questions
     from ui.wiring import open_services
 
     chosen = tuple(k.strip() for k in kinds.split(",") if k.strip())

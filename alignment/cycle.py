@@ -1,0 +1,438 @@
+"""A whole cycle: snapshot, SFT, reward model, PPO, gates, promotion. Read `Cycle.run` first.
+
+    judgements + open documents ─▶ snapshot ─▶ SFT ─▶ reward model, judge ─▶ PPO ─▶ gates ─▶ promoted, or rejected with the reason
+
+Every cycle starts again from the base model and learns from everything that counts today. So a deleted document, a deleted person or a
+withdrawn vote leaves no trace in the next policy, and rounds cannot drift away from each other's data.
+
+Resuming: a finished stage leaves `done.json` in the run's directory and is not done twice; SFT and PPO continue from their own
+checkpoints; the reward model, a matter of minutes, starts again. The module knows nothing of databases, queues or pages: what it needs
+comes as a `CycleWorld`.
+
+Different from a training script: the outcome is a verdict. A candidate that fails a gate is kept, marked rejected, and explained; that
+is a successful run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import structlog
+
+from alignment.cycle_settings import TrainingSettings
+from alignment.datasets import Permissions, build_snapshot
+from alignment.errors import TrainingError
+from alignment.gates import explain, gates_passed, run_gates
+from alignment.records import (
+    CycleResult,
+    GateResult,
+    ProgressFn,
+    RewardFunction,
+    RolloutPrompt,
+    Run,
+    StageProgress,
+    StageResult,
+)
+from alignment.snapshot import LoadedSnapshot, load_snapshot
+from chatbot.prompt import PROMPT_VERSION, Message
+from chatbot.protocols import Generator
+from chatbot.records import Answer, Completion, Judgement, PolicyVersion, PreparedTurn, Sampling
+from knowledge_base.database import now
+from knowledge_base.records import DocumentText
+
+log = structlog.get_logger(__name__)
+
+CycleKind = Literal["cycle", "sft", "reward", "ppo"]
+"""`cycle` is everything; the others stop after that stage and leave a candidate without gates."""
+DONE = "done.json"
+JUDGE = "judge"
+
+
+class CycleWorld(Protocol):
+    """What a cycle needs of the rest of the product; `ui.training` is the real one."""
+
+    def judgements(self) -> Iterable[Judgement]:
+        """The judgements that count now."""
+
+    def documents(self) -> Sequence[DocumentText]:
+        """All documents that every employee may read."""
+
+    def permissions(self) -> Permissions:
+        """What may be trained on."""
+
+    def prepare(self, question: str) -> PreparedTurn:
+        """A turn as a reader of the open collections only would get it."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Messages in the base model's template."""
+
+    def base(self) -> PolicyVersion:
+        """The base model, as a policy with a local directory."""
+
+    def serving(self) -> PolicyVersion:
+        """The policy that a candidate would replace."""
+
+    def load(self, policy: PolicyVersion) -> Generator:
+        """A generator for a policy, registered or not."""
+
+    def finish(
+        self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
+    ) -> Answer:
+        """The answer that a completion amounts to."""
+
+    def publish(self, policy: PolicyVersion, source: Path) -> PolicyVersion:
+        """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is."""
+
+    def promote(self, policy_id: str) -> None:
+        """Let it serve."""
+
+    def note_snapshot(self, until: datetime) -> None:
+        """Remember the newest judgement that the run learns from: the next cycle counts new feedback from there."""
+
+
+class Cycle:
+    """One run of the stages."""
+
+    def __init__(
+        self,
+        world: CycleWorld,
+        settings: TrainingSettings,
+        run: Run,
+        progress: ProgressFn,
+        kind: CycleKind = "cycle",
+    ) -> None:
+        """Prepare; nothing happens before `run`.
+
+        Args:
+            world: The rest of the product.
+            settings: Of all stages.
+            run: The recorded run; its directory holds what finished stages left.
+            progress: See `ProgressFn`.
+            kind: How far to go.
+        """
+        self._world = world
+        self._settings = settings
+        self._run = run
+        self._progress = progress
+        self._kind = kind
+        self._metrics: dict[str, Any] = {}
+
+    def run(self) -> CycleResult:
+        """Do what is left to do.
+
+        Raises:
+            TrainingError: a stage cannot go on; what was done stays, and the run can be resumed.
+            RunCancelled: from `progress`.
+        """
+        data = self._snapshot()
+        sft = self._sft(data)
+        sft_policy = self._publish("sft", sft, data)
+        if self._kind == "sft":
+            return self._stop_early(sft_policy, "Stopped after SFT, as asked.")
+        reward = self._reward(data, sft)
+        if self._kind == "reward":
+            return self._stop_early(sft_policy, "Stopped after the reward model, as asked.")
+        ppo = self._ppo(data, sft, reward)
+        if self._kind == "ppo":
+            return self._stop_early(
+                self._publish("ppo", ppo, data), "Stopped after PPO, as asked; no gates were run."
+            )
+        gates = self._gates(data, ppo)
+        return self._conclude(data, ppo, gates)
+
+    # Stages
+
+    def _snapshot(self) -> LoadedSnapshot:
+        def build() -> dict[str, Any]:
+            snapshot = build_snapshot(
+                self._world.judgements(),
+                self._world.documents(),
+                prepare=self._world.prepare,
+                render=self._world.render,
+                permissions=self._world.permissions(),
+                out_dir=self._run.directory / "snapshot",
+                settings=self._settings.snapshot,
+                seed=self._settings.cycle.seed,
+                progress=self._progress,
+            )
+            return {"path": str(snapshot.path)}
+
+        data = load_snapshot(Path(self._once("snapshot", build)["path"]))
+        counts = data.snapshot
+        self._world.note_snapshot(counts.until)
+        self._metrics["snapshot"] = {
+            "hash": counts.hash,
+            "judgements": counts.n_judgements,
+            "demonstrations": counts.n_demonstrations,
+            "derived": counts.n_derived,
+            "questions": counts.n_questions,
+            "left_out": counts.left_out,
+        }
+        if not data.train.pairs and not data.train.judgements:
+            raise TrainingError(
+                "there is nothing to learn from: ingest documents that every employee may read, or collect judgements"
+            )
+        return data
+
+    def _sft(self, data: LoadedSnapshot) -> StageResult:
+        from alignment.sft import train_sft
+
+        def train() -> StageResult:
+            return train_sft(
+                self._settings.sft,
+                base_dir=Path(self._world.base().path),
+                rows=data.train.pairs,
+                held_out=data.held_out.pairs,
+                out_dir=self._run.directory / "sft",
+                progress=self._progress,
+                resume=True,
+            )
+
+        return self._stage("sft", train)
+
+    def _reward(self, data: LoadedSnapshot, sft: StageResult) -> StageResult:
+        from alignment.reward_training import train_reward
+
+        def train() -> StageResult:
+            return train_reward(
+                self._settings.reward,
+                init_dir=sft.path,
+                judgements=data.train.judgements,
+                held_out=data.held_out.judgements,
+                anchors=data.train.pairs,
+                out_dir=self._run.directory / "reward",
+                progress=self._progress,
+            )
+
+        def train_judge() -> StageResult:
+            return train_reward(
+                dataclasses.replace(self._settings.reward, seed=self._settings.reward.seed + 1),
+                init_dir=sft.path,
+                judgements=data.held_out.judgements,
+                anchors=data.held_out.pairs,
+                out_dir=self._run.directory / JUDGE,
+                progress=self._progress,
+            )
+
+        if not data.train.judgements:
+            raise TrainingError(
+                "there are no ratings, comparisons or rankings to learn from yet: collect some, then train again"
+            )
+        result = self._stage("reward", train)
+        if len(data.held_out.judgements) >= self._settings.cycle.judge_min_judgements:
+            self._stage(JUDGE, train_judge)
+        return result
+
+    def _ppo(self, data: LoadedSnapshot, sft: StageResult, reward: StageResult) -> StageResult:
+        from alignment.ppo import train_ppo
+
+        def train() -> StageResult:
+            return train_ppo(
+                self._settings.ppo,
+                policy_dir=sft.path,
+                reference_dir=sft.path,
+                value_init_dir=reward.path,
+                prompts=[p for p in data.train.rollouts if p.prepared.answerable],
+                reward=self._reward_function(reward),
+                out_dir=self._run.directory / "ppo",
+                work_dir=self._run.directory / "ppo_work",
+                progress=self._progress,
+            )
+
+        return self._stage("ppo", train)
+
+    def _reward_function(self, reward: StageResult) -> RewardFunction:
+        from alignment.reward_functions import GroundednessReward, WeightedReward
+        from alignment.reward_model import RewardModel
+
+        settings = self._settings.cycle
+        learned = RewardModel.load(reward.path)
+        # A preference reward alone pays for lies that look right: groundedness is part of what is maximised.
+        return WeightedReward(
+            [(learned, settings.reward_weight), (GroundednessReward(), settings.groundedness_weight)]
+        )
+
+    def _gates(self, data: LoadedSnapshot, ppo: StageResult) -> list[GateResult]:
+        from alignment.evaluation import judge_answer, policy_metrics, question_of
+        from alignment.win_rate import win_rate
+
+        def measure() -> dict[str, Any]:
+            # Where the evidence is too weak no policy is asked, so there is nothing to compare.
+            asked = [p for p in data.held_out.rollouts if p.prepared.answerable][
+                : self._settings.cycle.gate_questions
+            ]
+            if not asked:
+                raise TrainingError(
+                    "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
+                )
+            candidate = self._answer(self._candidate("ppo", ppo, data), asked, done=0)
+            parent = self._answer(self._world.serving(), asked, done=len(asked))
+            figures = {
+                name: policy_metrics(
+                    [judge_answer(question_of(p), a) for p, a in zip(asked, answers, strict=True)]
+                )
+                for name, answers in (("candidate", candidate), ("parent", parent))
+            }
+            win = win_rate(candidate, parent, self._judge(), seed=self._settings.cycle.seed)
+            gates = run_gates(
+                figures["candidate"],
+                figures["parent"],
+                win,
+                self._settings.gates,
+                n_judgements=data.snapshot.n_judgements,
+                kl=ppo.metrics.get("objective/kl"),
+            )
+            return {
+                "gates": [dataclasses.asdict(gate) for gate in gates],
+                "metrics": {name: dataclasses.asdict(m) for name, m in figures.items()}
+                | {"win": dataclasses.asdict(win)},
+            }
+
+        outcome = self._once("gates", measure)
+        self._metrics["gates"] = outcome["metrics"]
+        return [GateResult(**gate) for gate in outcome["gates"]]
+
+    def _answer(self, policy: PolicyVersion, prompts: Sequence[RolloutPrompt], *, done: int) -> list[Answer]:
+        generator = self._world.load(policy)
+        sampling = Sampling(temperature=0.0, max_new_tokens=self._settings.ppo.max_new_tokens)
+        answers: list[Answer] = []
+        size = self._settings.cycle.gate_batch
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            completions = generator.generate([p.prepared.messages for p in batch], sampling)
+            answers += [
+                self._world.finish(p.prepared, c, generator, sampling)
+                for p, c in zip(batch, completions, strict=True)
+            ]
+            self._progress(
+                StageProgress(
+                    stage="gates",
+                    done=done + len(answers),
+                    total=2 * len(prompts),
+                    note=f"answers of {policy.id}",
+                )
+            )
+        return answers
+
+    def _judge(self) -> Any:
+        from alignment.reward_model import RewardModel
+        from alignment.win_rate import RewardJudge
+
+        directory = self._run.directory / JUDGE
+        if not (directory / DONE).exists():
+            # Too few held-out judgements for a judge of their own; the verdict is then by the model that PPO maximised.
+            directory = self._run.directory / "reward"
+        return RewardJudge(RewardModel.load(directory), self._world.render)
+
+    # Outcome
+
+    def _conclude(self, data: LoadedSnapshot, ppo: StageResult, gates: list[GateResult]) -> CycleResult:
+        passed, reason = gates_passed(gates), explain(gates)
+        policy = self._publish("ppo", ppo, data, gates=gates, reason="" if passed else reason)
+        if passed and self._settings.cycle.promote:
+            self._progress(StageProgress(stage="promote", done=0, total=1))
+            self._world.promote(policy.id)
+        return CycleResult(
+            run_id=self._run.id,
+            policy_id=policy.id,
+            gates=gates,
+            promoted=passed and self._settings.cycle.promote,
+            reason=reason,
+            metrics=self._metrics,
+        )
+
+    def _stop_early(self, policy: PolicyVersion, reason: str) -> CycleResult:
+        return CycleResult(
+            run_id=self._run.id,
+            policy_id=policy.id,
+            gates=(),
+            promoted=False,
+            reason=reason,
+            metrics=self._metrics,
+        )
+
+    def _publish(
+        self,
+        stage: Literal["sft", "ppo"],
+        result: StageResult,
+        data: LoadedSnapshot,
+        *,
+        gates: Sequence[GateResult] = (),
+        reason: str = "",
+    ) -> PolicyVersion:
+        return self._world.publish(
+            self._candidate(stage, result, data, gates=gates, reason=reason), result.path
+        )
+
+    def _candidate(
+        self,
+        stage: Literal["sft", "ppo"],
+        result: StageResult,
+        data: LoadedSnapshot,
+        *,
+        gates: Sequence[GateResult] = (),
+        reason: str = "",
+    ) -> PolicyVersion:
+        base = self._world.base()
+        manifest = {
+            "run": self._run.id,
+            "base": base.path,
+            "base_manifest": base.manifest,
+            "prompt_version": PROMPT_VERSION,
+            "snapshot": str(data.snapshot.path),
+            "snapshot_hash": data.snapshot.hash,
+            "reward_model": str(self._run.directory / "reward") if stage == "ppo" else None,
+            "settings": dataclasses.asdict(self._settings),
+            "metrics": result.metrics,
+            "gates": [dataclasses.asdict(gate) for gate in gates],
+        }
+        return PolicyVersion(
+            id=f"{stage}-{self._run.id[:8]}",
+            stage=stage,
+            state="rejected" if reason else "candidate",
+            parent=self._world.serving().id,
+            path=str(result.path),
+            created_at=now(),
+            metrics=dict(result.metrics),
+            gates=[dataclasses.asdict(gate) for gate in gates],
+            manifest=manifest,
+            reason=reason,
+        )
+
+    # Doing things once
+
+    def _stage(self, name: str, train: Any) -> StageResult:
+        """Run a training stage unless it is done; its result survives in `done.json`."""
+
+        def run() -> dict[str, Any]:
+            result = cast("StageResult", train())
+            return {
+                "stage": result.stage,
+                "path": str(result.path),
+                "metrics": result.metrics,
+                "seconds": result.seconds,
+            }
+
+        stored = self._once(name, run)
+        self._metrics[name] = {**stored["metrics"], "seconds": stored["seconds"]}
+        return StageResult(**(stored | {"path": Path(stored["path"])}))
+
+    def _once(self, name: str, do: Any) -> dict[str, Any]:
+        file = self._run.directory / name / DONE
+        if file.exists():
+            log.info("stage_already_done", run=self._run.id, stage=name)
+            return cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
+        started = time.monotonic()
+        outcome: dict[str, Any] = do()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(outcome), "utf-8")
+        partial.replace(file)
+        log.info("stage_done", run=self._run.id, stage=name, seconds=round(time.monotonic() - started, 1))
+        return outcome

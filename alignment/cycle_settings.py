@@ -1,0 +1,57 @@
+"""Settings of a cycle as a whole, and of all its stages together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from alignment.datasets import DatasetSettings
+from alignment.gates import GateSettings
+from alignment.ppo_settings import PpoSettings
+from alignment.reward_training import RewardSettings
+from alignment.sft import SftSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleSettings:
+    """What belongs to no single stage."""
+
+    seed: int = 0
+    """Decides the split into training and held-out questions; keep it from cycle to cycle."""
+    reward_weight: float = 1.0
+    """Of the reward model in the reward; its scores have a standard deviation of about 1."""
+    groundedness_weight: float = 1.0
+    """Of the share of an answer's sentences that its citations support, 0 to 1."""
+    judge_min_judgements: int = 30
+    """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too."""
+    gate_questions: int = 150
+    """Most held-out questions that a candidate is measured on."""
+    gate_batch: int = 8
+    """Questions answered at once while measuring."""
+    promote: bool = True
+    """False stops before promotion: ops decide by hand."""
+
+    def __post_init__(self) -> None:
+        """Reject what could not run."""
+        if (
+            min(self.reward_weight, self.groundedness_weight) < 0
+            or self.reward_weight + self.groundedness_weight == 0
+        ):
+            raise ValueError(
+                f"reward_weight={self.reward_weight} and groundedness_weight={self.groundedness_weight}: "
+                "neither may be negative, and one must be above 0"
+            )
+        for name in ("judge_min_judgements", "gate_questions", "gate_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """All stages."""
+
+    cycle: CycleSettings = field(default_factory=CycleSettings)
+    snapshot: DatasetSettings = field(default_factory=DatasetSettings)
+    sft: SftSettings = field(default_factory=SftSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    ppo: PpoSettings = field(default_factory=PpoSettings)
+    gates: GateSettings = field(default_factory=GateSettings)

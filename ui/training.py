@@ -1,0 +1,254 @@
+"""Training runs in this process: the cycle's view of the product, and the run's record from start to end.
+
+The command line calls it directly, the worker through a job. Knows nothing of the stages themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from alignment.cycle import Cycle, CycleKind
+from alignment.cycle_settings import CycleSettings, TrainingSettings
+from alignment.datasets import DatasetSettings, Permissions
+from alignment.errors import RunCancelled, TrainingError
+from alignment.gates import GateSettings
+from alignment.ppo_settings import PpoSettings
+from alignment.records import CycleResult, ProgressFn, Run, StageProgress
+from alignment.reward_training import RewardSettings
+from alignment.sft import SftSettings
+from chatbot.bundles import new_staging, write_bundle
+from chatbot.generator import GeneratorLoader
+from chatbot.policies import BASE_ID
+from chatbot.prompt import Message
+from chatbot.protocols import Generator
+from chatbot.records import Answer, Completion, Judgement, PolicyVersion, PreparedTurn, Sampling
+from knowledge_base.errors import NotFoundError, TacitError, UsageError
+from knowledge_base.records import DocumentText, Reader
+from ui.settings import check_override_sections, training_settings
+
+if TYPE_CHECKING:
+    from ui.wiring import Services
+
+log = structlog.get_logger(__name__)
+
+TRAINING_READER = Reader(name="training")
+"""In no group: whatever is retrieved for training, every employee may read."""
+REPORT_EVERY_SECONDS = 1.0
+_WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+
+class ProductWorld:
+    """Implements `alignment.cycle.CycleWorld` over the services."""
+
+    def __init__(self, services: Services, run_id: str) -> None:
+        """Act for this run."""
+        self._services = services
+        self._run_id = run_id
+        self._loader = GeneratorLoader(services.settings.generation, services.settings.openai)
+        self._base_generator: Generator | None = None
+
+    def judgements(self) -> Iterable[Judgement]:
+        """The judgements that count now."""
+        return self._services.feedback.current()
+
+    def documents(self) -> Sequence[DocumentText]:
+        """All documents that every employee may read."""
+        knowledge = self._services.knowledge
+        return [
+            knowledge.read_document(document.id, TRAINING_READER)
+            for document in knowledge.list_documents(reader=TRAINING_READER)
+        ]
+
+    def permissions(self) -> Permissions:
+        """What may be trained on."""
+        knowledge = self._services.knowledge
+        return Permissions(
+            open_document_ids={d.id for d in knowledge.list_documents(reader=TRAINING_READER)},
+            known_document_ids={d.id for d in knowledge.list_documents()},
+            active_user_ids={u.id for u in self._services.accounts.list() if u.disabled_at is None},
+        )
+
+    def prepare(self, question: str) -> PreparedTurn:
+        """A turn as a reader of the open collections only would get it."""
+        return self._services.assistant.prepare(question, TRAINING_READER, policy_id=BASE_ID)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Messages in the base model's template."""
+        if self._base_generator is None:
+            self._base_generator = self._services.serving.generator(BASE_ID)
+        return self._base_generator.render(messages)
+
+    def base(self) -> PolicyVersion:
+        """The base model, as a policy with a local directory."""
+        base = self._services.registry.get(BASE_ID)
+        if self._services.settings.model.external:
+            raise TrainingError(
+                "the model answers from another server and cannot be trained here: set model.base to a model of your own"
+            )
+        if Path(base.path).is_dir():
+            return base
+        return dataclasses.replace(base, path=_fetch(base.path))
+
+    def serving(self) -> PolicyVersion:
+        """The policy that a candidate would replace."""
+        return self._services.registry.serving()
+
+    def load(self, policy: PolicyVersion) -> Generator:
+        """A generator for a policy, registered or not."""
+        return self._loader(policy)
+
+    def finish(
+        self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
+    ) -> Answer:
+        """The answer that a completion amounts to."""
+        return self._services.assistant.finish(prepared, completion, generator, sampling)
+
+    def publish(self, policy: PolicyVersion, source: Path) -> PolicyVersion:
+        """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is."""
+        try:
+            return self._services.registry.get(policy.id)
+        except NotFoundError:
+            directory = self._services.home.policies / policy.id
+        if directory.exists():
+            # A run that died between sealing the bundle and registering it: nobody can have used it.
+            shutil.rmtree(directory)
+        staging = new_staging(directory)
+        for pattern in _WEIGHT_FILES:
+            for file in source.glob(pattern):
+                if file.name != "done.json":
+                    shutil.copy2(file, staging / file.name)
+        manifest = write_bundle(staging, directory, policy.manifest)
+        registered = dataclasses.replace(policy, path=str(directory), manifest=manifest)
+        self._services.registry.add(registered)
+        return registered
+
+    def promote(self, policy_id: str) -> None:
+        """Let it serve."""
+        self._services.registry.promote(policy_id, f"run {self._run_id}")
+
+    def note_snapshot(self, until: datetime) -> None:
+        """Remember the newest judgement that the run learns from."""
+        self._services.runs.note_feedback(self._run_id, until)
+
+
+def _fetch(model_id: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(model_id))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise TrainingError(
+            f"the base model {model_id} cannot be fetched ({error}): set model.base to a local directory"
+        ) from error
+
+
+def load_training_settings(services: Services, overrides: Sequence[str] = ()) -> TrainingSettings:
+    """All training sections of the settings file, with overrides like `ppo.steps=10` on top.
+
+    Raises:
+        UsageError: a section, name or value is not legal.
+    """
+    check_override_sections(overrides)
+    settings = services.settings
+    return TrainingSettings(
+        cycle=training_settings(settings, "cycle", CycleSettings, overrides),
+        snapshot=training_settings(settings, "snapshot", DatasetSettings, overrides),
+        sft=training_settings(settings, "sft", SftSettings, overrides),
+        reward=training_settings(settings, "reward", RewardSettings, overrides),
+        ppo=training_settings(settings, "ppo", PpoSettings, overrides),
+        gates=training_settings(settings, "gates", GateSettings, overrides),
+    )
+
+
+def start_training(
+    services: Services, kind: str, *, overrides: Sequence[str] = (), progress: ProgressFn | None = None
+) -> CycleResult:
+    """Record a run and do it.
+
+    Raises:
+        UsageError: another run is active, or the settings are not legal.
+        TrainingError: a stage could not go on; the run is marked failed and can be resumed.
+    """
+    load_training_settings(services, overrides)
+    active = services.runs.active()
+    if active is not None:
+        raise UsageError(
+            f"run {active.id} is {active.state}: one at a time; wait for it, or `tacit runs cancel {active.id}`"
+        )
+    run = services.runs.create(kind, {"overrides": list(overrides)})
+    return resume_training(services, run.id, progress=progress)
+
+
+def resume_training(services: Services, run_id: str, *, progress: ProgressFn | None = None) -> CycleResult:
+    """Do what is left of a run.
+
+    Raises:
+        NotFoundError: there is no such run.
+        TrainingError: a stage could not go on.
+        RunCancelled: somebody cancelled it, or the worker is stopping.
+    """
+    run = services.runs.get(run_id)
+    settings = load_training_settings(services, run.settings.get("overrides", []))
+    run = services.runs.start(run_id)
+    report = _Report(services, run, progress)
+    started = time.monotonic()
+    cycle = Cycle(ProductWorld(services, run.id), settings, run, report, cast("CycleKind", run.kind))
+    try:
+        result = cycle.run()
+    except RunCancelled:
+        # The row says so already, or the worker puts the run back into the queue.
+        raise
+    except TacitError as error:
+        services.runs.fail(run.id, f"{error}; resume it with `tacit runs resume {run.id}`")
+        raise
+    except Exception as error:
+        services.runs.fail(
+            run.id, f"{type(error).__name__}: {error}; resume it with `tacit runs resume {run.id}`"
+        )
+        raise
+    metrics = result.metrics | {"seconds": time.monotonic() - started}
+    services.runs.finish(
+        run.id,
+        policy_id=result.policy_id,
+        gates=result.gates,
+        promoted=result.promoted,
+        reason=result.reason,
+        metrics=metrics,
+    )
+    log.info(
+        "cycle_done",
+        run=run.id,
+        policy=result.policy_id,
+        promoted=result.promoted,
+        seconds=round(metrics["seconds"]),
+    )
+    return dataclasses.replace(result, metrics=metrics)
+
+
+class _Report:
+    """Passes progress on to the caller, and to the run's row once a second."""
+
+    def __init__(self, services: Services, run: Run, also: ProgressFn | None) -> None:
+        self._services = services
+        self._run = run
+        self._also = also
+        self._last = 0.0
+        self._stage = ""
+
+    def __call__(self, progress: StageProgress) -> None:
+        if self._also is not None:
+            self._also(progress)
+        at = time.monotonic()
+        if progress.stage == self._stage and at - self._last < REPORT_EVERY_SECONDS:
+            return
+        self._last, self._stage = at, progress.stage
+        self._services.runs.report(self._run.id, progress)
