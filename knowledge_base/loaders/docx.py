@@ -127,11 +127,12 @@ class _BodyReader:
         if properties is None and style is not None:
             properties = style.element.find(f"{_W}pPr/{_W}numPr")
         name = (style.name or "") if style is not None else ""
-        if properties is None:
+        if (
+            properties is None or properties.find(f"{_W}numId") is None
+        ):  # Word's Subtitle has a level but no list
             return "- " if name.startswith("List ") and name != "List Paragraph" else None
-        number_id = properties.find(f"{_W}numId")
         level = _number(properties.find(f"{_W}ilvl")) or 0
-        key = str(number_id.get(f"{_W}val")) if number_id is not None else ""
+        key = str(properties.find(f"{_W}numId").get(f"{_W}val"))
         if key == "0":
             return None  # numbering taken away again
         indent = "  " * level

@@ -8,17 +8,23 @@ an alert's title. Code, in fences and between backticks, is left alone. Knows no
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import quote
 
 _CODE = re.compile(
-    r"(?ms)^[ \t]*(?P<fence>`{3,}|~{3,}).*?^[ \t]*(?P=fence)[`~]*[ \t]*$|(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)"
+    r"(?ms)^[ \t]{0,20}(?P<fence>`{3,}+|~{3,}+)[^\n]*\n.*?^[ \t]{0,20}(?P=fence)[`~]*[ \t]*$"
+    r"|(?<!`)(?P<tick>`{1,8}+)(?!`)(?:(?!\n\n).){1,1000}?(?<!`)(?P=tick)(?!`)"
 )
-_COMMENT = re.compile(r"(?s)\{%-?\s*comment\b.*?%\}.*?\{%-?\s*endcomment\s*-?%\}")
-_RAW = re.compile(r"(?s)\{%-?\s*raw\s*-?%\}(.*?)\{%-?\s*endraw\s*-?%\}")
-_TAG = re.compile(r"(?s)\{%-?\s*(?P<name>[\w-]*)(?P<arguments>.*?)-?%\}")
-_OUTPUT = re.compile(r"\{\{-?\s*(?P<expression>[^{}]*?)\s*-?\}\}")
-_HUGO = re.compile(r"(?s)\{\{[<%].*?[%>]\}\}")
-_KRAMDOWN = re.compile(r"[ \t]*\{:[^}\n]*\}|[ \t]+\{#[\w-]+[^}\n]*\}(?=[ \t]*$)", re.MULTILINE)
+_COMMENT = re.compile(r"\{%-?\s*comment\b[^%]{0,200}%\}"), re.compile(r"\{%-?\s*endcomment\s*-?%\}")
+_RAW = re.compile(r"\{%-?\s*raw\s*-?%\}"), re.compile(r"\{%-?\s*endraw\s*-?%\}")
+# Bounded, and no tag within a tag: otherwise a page of openings without endings would take hours.
+_TAG = re.compile(r"(?s)\{%-?\s*(?P<name>[\w-]*)(?P<arguments>(?:(?!%\}|\{%).){0,1000}?)-?%\}")
+_OUTPUT = re.compile(r"\{\{-?(?P<expression>[^{}]{0,500})\}\}")
+_HUGO = re.compile(r"(?s)\{\{[<%](?:(?!\{\{).){0,1000}?[%>]\}\}")
+_KRAMDOWN = re.compile(
+    r"(?<![ \t])[ \t]*\{:[^{}\n]{0,500}\}|(?<![ \t])[ \t]+\{#[\w-]{1,200}[^{}\n]{0,500}\}(?=[ \t]*$)",
+    re.MULTILINE,
+)
 _WIKI = re.compile(r"!?\[\[(?P<target>[^\[\]|\n]+)(?:\|(?P<label>[^\[\]\n]+))?\]\](?!\()")
 _FOOTNOTE = re.compile(r"^\[\^([\w-]+)\]:[ \t]*", re.MULTILINE)
 _FOOTNOTE_MARK = re.compile(r"\[\^([\w-]+)\]")
@@ -39,8 +45,8 @@ def drop_template_tags(source: str) -> str:
         held.append(text)
         return _HOLD.format(len(held) - 1)
 
-    source = _COMMENT.sub("", source.replace("\ue001", ""))
-    source = _RAW.sub(lambda match: hold(match[1]), source)
+    source = _between(_COMMENT, source.replace("\ue001", ""), lambda _: "")
+    source = _between(_RAW, source, hold)
     source = _CODE.sub(lambda match: hold(match[0]), source)
     source = _TAG.sub(_said_by_tag, source)
     source = _OUTPUT.sub(_said_by_output, _HUGO.sub("", source))
@@ -49,6 +55,17 @@ def drop_template_tags(source: str) -> str:
     while _HELD.search(source):  # held code may itself hold raw text
         source = _HELD.sub(lambda match: held[int(match[1])], source)
     return source
+
+
+def _between(tags: tuple[re.Pattern[str], re.Pattern[str]], source: str, say: Callable[[str], str]) -> str:
+    """Replace what stands between an opening and the next closing tag, in one pass over the source."""
+    opening, closing = tags
+    parts: list[str] = []
+    position = 0
+    while (begin := opening.search(source, position)) and (end := closing.search(source, begin.end())):
+        parts += [source[position : begin.start()], say(source[begin.end() : end.start()])]
+        position = end.end()
+    return "".join([*parts, source[position:]])
 
 
 def _said_by_tag(match: re.Match[str]) -> str:
@@ -84,7 +101,7 @@ def _image(name: str, arguments: str, path: str) -> str:
 
 
 def _said_by_output(match: re.Match[str]) -> str:
-    quoted = _QUOTED.match(match["expression"])
+    quoted = _QUOTED.match(match["expression"].strip(" \n-"))
     return (quoted[1] or quoted[2] or "") if quoted else ""
 
 

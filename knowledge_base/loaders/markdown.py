@@ -31,6 +31,7 @@ _OPEN_TAG = re.compile(r"<(?=/?(?P<name>[A-Za-z][\w.-]*))")
 _LINK_IN_HTML = re.compile(r"!?\[([^\[\]]+)\]\((?:/|#|https?:|mailto:)[^()\s]*\)")
 _STRAY_BOLD = re.compile(r"(?<!\w)\*\*(?=\S)|(?<=\S)\*\*(?!\w)|(?<=\s)\*\*(?=\s|\w)")
 """Bold marks that found no partner; never the power sign in `2**3`."""
+_MAX_NESTING = 100
 _STARTS_WITH_TAG = re.compile(r"\s*</?(?P<name>[a-z][a-z0-9]*)[\s/>]", re.IGNORECASE)
 
 
@@ -51,7 +52,8 @@ def load_markdown(data: bytes, name: str, limits: LoadLimits) -> ParsedDocument:
 
 def to_html(source: str) -> str:
     """Render Markdown to HTML with the stray tokens mended; for reading only, it is not sanitised for a page."""
-    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    # Beyond its nesting limit the parser drops text without a word; the default is a mere 20.
+    parser = MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING}).enable(["table", "strikethrough"])
     tokens = parser.parse(source)
     for token in tokens:
         _mend(token)

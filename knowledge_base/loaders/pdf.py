@@ -12,7 +12,8 @@ from knowledge_base.errors import DocumentError
 from knowledge_base.loaders.assembly import DocumentBuilder, one_line
 from knowledge_base.loaders.limits import LoadLimits
 from knowledge_base.loaders.pdf_characters import page_lines
-from knowledge_base.loaders.pdf_lines import Line, PageText, add_page, drop_running_lines, heading_sizes
+from knowledge_base.loaders.pdf_lines import PageText, add_page, drop_running_lines, heading_sizes
+from knowledge_base.loaders.pdf_tables import Line
 from knowledge_base.loaders.text import title_from_name
 from knowledge_base.records import ParsedDocument
 

@@ -7,17 +7,27 @@ and there the gaps are measured again.
 
 from __future__ import annotations
 
+import ctypes
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from knowledge_base.loaders.assembly import clean_text
-from knowledge_base.loaders.pdf_lines import CELL_MARK, Line
+from knowledge_base.loaders.pdf_tables import CELL_MARK, Line
 
 _LINE_END_HYPHENS = "\x02\ufffe"
 """PDFium's marks for a hyphen at a line end; it leaves the line end itself out then."""
 _CELL_GAP = 1.5
 """A gap wider than this many letter heights parts the cells of a table row."""
+_CELL_GAP_BESIDE_SPACES = 0.6
+"""The same where words are parted by real spaces, so that a gap without one is no gap between words."""
+_REAL_SPACES = 0.05
+"""Share of real spaces from which words count as parted by them."""
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ft", "ﬆ": "st"})
+_BOLD = re.compile(rb"bold|black|heavy", re.IGNORECASE)
+_BOLD_WEIGHT = 600
+_FONT_NAME_BYTES = 256
+_ITEM_MARK = re.compile(rf"(?:[^\w\s]|\(?\w{{1,3}}[.)]) ?{CELL_MARK}")
 _TOUCHING = 0.1
 """A gap smaller than this part of the letter's height is none."""
 _SCATTERED = 0.03
@@ -37,9 +47,14 @@ def page_lines(text_page: Any) -> Iterator[Line]:
             pending.append((character, index))
             continue
         letters = "".join(letter for letter, _ in pending)
-        text = clean_text(_join_surrogates(letters).translate(_LIGATURES)).rstrip()
-        if text.strip():
-            yield _placed(text_page, text, [index for letter, index in pending if letter.strip(" |")])
+        text = clean_text(_join_surrogates(letters).translate(_LIGATURES)).strip(f" {CELL_MARK}")
+        if text:
+            if _ITEM_MARK.match(text):
+                # The gap after a bullet or number parts no cells.
+                text = text.replace(CELL_MARK, " ", 1)
+                mark = next(place for place, (letter, _) in enumerate(pending) if letter == CELL_MARK)
+                pending[mark] = (" ", pending[mark][1])
+            yield _placed(text_page, text, pending)
         pending = []
 
 
@@ -69,13 +84,17 @@ def _mend_scattered(text_page: Any, found: list[_Character], runs: list[tuple[in
         1 for start, gap in gaps.items() if gap is not None and gap < _TOUCHING and found[start][0] in "\r\n"
     )
     is_scattered = n_false >= 3 and n_false >= _SCATTERED * len(found)
+    n_spaces = sum(1 for character, _ in found if character == " ") - sum(
+        found[start][0] == " " for start, _ in runs
+    )
+    cell_gap = _CELL_GAP_BESIDE_SPACES if n_spaces >= _REAL_SPACES * len(found) else _CELL_GAP
     mended: list[_Character] = []
     position = 0
     for start, length in runs:
         mended.extend(found[position:start])
         position = start + length
         gap, index = gaps[start], found[start][1]
-        if gap is not None and gap > _CELL_GAP and (is_scattered or found[start][0] == " "):
+        if gap is not None and gap > cell_gap and (is_scattered or found[start][0] == " "):
             mended.append((CELL_MARK, index))
         elif gap is None or not is_scattered:
             mended.extend(found[start:position])
@@ -99,10 +118,36 @@ def _gap(text_page: Any, found: list[_Character], start: int, length: int) -> fl
     return gap if gap > -0.5 else None
 
 
-def _placed(text_page: Any, text: str, indices: list[int]) -> Line:
-    left, bottom, _, top = text_page.get_charbox(indices[0], loose=True)
-    _, _, right, _ = text_page.get_charbox(indices[-1], loose=True)
-    return Line(text=text, left=left, right=max(right, left), bottom=bottom, size=max(top - bottom, 0.0))
+def _placed(text_page: Any, text: str, characters: list[_Character]) -> Line:
+    cells: list[list[int]] = [[]]
+    for character, index in characters:
+        if character == CELL_MARK:
+            cells.append([])
+        elif not character.isspace():
+            cells[-1].append(index)
+    cells = [cell for cell in cells if cell]
+    boxes = [text_page.get_charbox(cell[0], loose=True) for cell in cells]
+    left, bottom, _, top = boxes[0]
+    _, _, right, _ = text_page.get_charbox(cells[-1][-1], loose=True)
+    return Line(
+        text=CELL_MARK.join(cell.strip() for cell in text.split(CELL_MARK) if cell.strip()),
+        left=left,
+        right=max(right, left),
+        bottom=bottom,
+        size=max(top - bottom, 0.0),
+        is_bold=_is_bold(text_page, cells[0][0]),
+        lefts=tuple(box[0] for box in boxes),
+    )
+
+
+def _is_bold(text_page: Any, index: int) -> bool:
+    import pypdfium2.raw as pdfium
+
+    name, flags = ctypes.create_string_buffer(_FONT_NAME_BYTES), ctypes.c_int()
+    pdfium.FPDFText_GetFontInfo(text_page.raw, index, name, _FONT_NAME_BYTES, ctypes.byref(flags))
+    return (
+        bool(_BOLD.search(name.value)) or pdfium.FPDFText_GetFontWeight(text_page.raw, index) >= _BOLD_WEIGHT
+    )
 
 
 def _join_surrogates(text: str) -> str:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from statistics import median
 
 from knowledge_base.loaders.assembly import BlockSink, one_line
-from knowledge_base.loaders.tables import table_lines
-
-CELL_MARK = " | "
-"""Stands between the cells of a table row."""
+from knowledge_base.loaders.pdf_tables import CELL_MARK, Line, merge_rows, say_rows
 
 _BULLET = re.compile(r"^\s*[•●○◦▪■□‣∙·➢✓\uf0b7\uf0a7*–-]\s+")
 _NUMBER = re.compile(r"^\s*\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s+")
@@ -30,18 +27,6 @@ _GAP_RATIO = 1.35
 """A distance between lines this much above the usual one begins a paragraph."""
 _REPEATS = 0.6
 """Share of pages on which a top or bottom line must stand to be a running one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line as PDFium reads it; places in points, upward from the page's foot."""
-
-    text: str
-    left: float
-    right: float
-    bottom: float
-    size: float
-    """Height of the first letter's box, in points; stands for the font size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,20 +73,25 @@ def add_page(page: PageText, sink: BlockSink, sizes: Sequence[float], words: set
     """Hand a page's headings and paragraphs to `sink`; `words` are all the document's, to judge hyphens by."""
     spacing = _usual_spacing(page.lines)
     right_edge = max(line.right for line in page.lines)
-    listed: list[str] = []
-    for block in _blocks(page.lines, spacing, right_edge):
+    listed: list[tuple[Line, str]] = []
+
+    def end_list() -> None:
+        sink.add_block("\n".join(say_rows([line for line, _ in listed], [text for _, text in listed])))
+        listed.clear()
+
+    for block in _blocks(merge_rows(page.lines), spacing, right_edge):
         text = join_lines([line.text for line in block], words)
         level = _heading_level(block, sizes)
         if level is None and _is_listed(block[0]):
-            listed.append(_BULLET.sub("- ", text))
+            listed.append((block[0], _BULLET.sub("- ", text)))
             continue
-        sink.add_block("\n".join(_say_rows(listed)))
-        listed.clear()
+        end_list()
+        text = text.replace(CELL_MARK, " | ")
         if level is None:
             sink.add_block(text)
         else:
             sink.add_heading(level, one_line(text))
-    sink.add_block("\n".join(_say_rows(listed)))
+    end_list()
 
 
 def _blocks(lines: Sequence[Line], spacing: float, right_edge: float) -> list[list[Line]]:
@@ -116,22 +106,7 @@ def _blocks(lines: Sequence[Line], spacing: float, right_edge: float) -> list[li
 
 def _is_listed(line: Line) -> bool:
     """A list item or table row: such blocks stay together, a line each."""
-    return bool(_BULLET.match(line.text) or _NUMBER.match(line.text) or _is_row(line))
-
-
-def _is_row(line: Line) -> bool:
-    return CELL_MARK in line.text
-
-
-def _say_rows(lines: Sequence[str]) -> Iterator[str]:
-    """Give rows under a header row their headers, where all have as many cells; leave other lines alone."""
-    for n_cells, group in groupby(lines, key=lambda line: line.count(CELL_MARK)):
-        rows = [line.split(CELL_MARK) for line in group]
-        has_header = n_cells > 0 and len(rows) > 1 and not any(re.search(r"\d", cell) for cell in rows[0])
-        if has_header:
-            yield from table_lines(rows, has_header=True)
-        else:
-            yield from (CELL_MARK.join(row) for row in rows)
+    return bool(_BULLET.match(line.text) or _NUMBER.match(line.text) or line.is_row)
 
 
 def join_lines(lines: Sequence[str], words: set[str]) -> str:
@@ -191,7 +166,7 @@ def _usual_spacing(lines: Sequence[Line]) -> float:
 
 
 def _begins_block(before: Line, line: Line, spacing: float, right_edge: float) -> bool:
-    if _is_listed(line) or _is_row(before):
+    if _is_listed(line) or before.is_row:
         return True
     if abs(before.size - line.size) > 0.08 * max(before.size, line.size):
         return True

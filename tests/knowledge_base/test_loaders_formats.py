@@ -17,6 +17,7 @@ from knowledge_base.loaders.html import load_html
 from knowledge_base.loaders.limits import LoadLimits
 from knowledge_base.loaders.pdf import load_pdf
 from knowledge_base.loaders.pdf_lines import join_lines
+from knowledge_base.loaders.pdf_tables import CELL_MARK, Line, merge_rows, say_rows
 from knowledge_base.loaders.text import load_text
 from knowledge_base.records import ParsedDocument
 
@@ -150,6 +151,38 @@ def test_a_pdf_keeps_pages_headings_lists_and_tables() -> None:
     assert "of 3" not in parsed.text
 
 
+def row(*cells: tuple[float, str], bottom: float, is_bold: bool = False) -> Line:
+    """A line on a page with cells at these places."""
+    text, lefts = CELL_MARK.join(cell for _, cell in cells), tuple(left for left, _ in cells)
+    return Line(
+        text=text, left=lefts[0], right=lefts[-1] + 50, bottom=bottom, size=10, is_bold=is_bold, lefts=lefts
+    )
+
+
+def test_cells_on_lines_of_their_own_go_back_into_their_row() -> None:
+    """Cells that wrap or stand higher than their neighbours are told by their columns."""
+    lines = [
+        row((110, "Bristol"), (170, "Porto"), bottom=700, is_bold=True),
+        row((50, "You pay"), (110, "5%"), (170, "nothing"), bottom=680),
+        row((50, "You join"), bottom=655),
+        row((110, "after 3 months,"), bottom=660),
+        row((110, "or earlier"), bottom=648),
+        row((170, "on day one"), bottom=655),
+        row((50, "Company"), (110, "8%"), (170, "4%"), bottom=630),
+        row((50, "Ordinary words that follow the table"), bottom=580),
+    ]
+
+    merged = merge_rows(lines)
+
+    expected = [
+        "You pay; Bristol: 5%; Porto: nothing",
+        "You join; Bristol: after 3 months, or earlier; Porto: on day one",
+        "Company; Bristol: 8%; Porto: 4%",
+        "Ordinary words that follow the table",
+    ]
+    assert expected == list(say_rows(merged, [line.text for line in merged]))
+
+
 def test_a_pdf_is_titled_by_its_property() -> None:
     """The title property wins over headings."""
     pdf = handbook_pdf()
@@ -217,6 +250,7 @@ def test_a_word_document_keeps_its_order_and_structure() -> None:
     """Title, headings, lists and tables stand where they stood."""
     word = WordDocument()
     word.add_heading("Travel", 0)
+    word.add_paragraph("For everyone", style="Subtitle")
     word.add_heading("Booking", 1)
     word.add_paragraph("Book early.")
     word.add_paragraph("Ask", style="List Number")
@@ -231,7 +265,7 @@ def test_a_word_document_keeps_its_order_and_structure() -> None:
     parsed = load_docx(word_bytes(word), "travel.docx", LIMITS)
 
     assert (
-        "Travel\n\nBooking\n\nBook early.\n\n1. Ask\n2. Book\n\nCity: Berlin; Limit: 120\n\n- Keep receipts."
+        "Travel\n\nFor everyone\n\nBooking\n\nBook early.\n\n1. Ask\n2. Book\n\nCity: Berlin; Limit: 120\n\n- Keep receipts."
         == parsed.text
     )
     assert "Travel" == parsed.title

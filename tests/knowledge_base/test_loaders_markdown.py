@@ -66,6 +66,23 @@ def test_template_tags_become_what_they_show(source: str, expected: str) -> None
     assert expected == drop_template_tags(source)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "opening", ["`", "{% ", "{% comment %}", '{% image "', "{{<", "{:", "[[", "{{ ", "~~~\n", " ", "<a "]
+)
+def test_openings_without_endings_do_not_take_for_ever(opening: str) -> None:
+    """Time grows with the length of a page, not with its square."""
+    load(opening * 20_000 + "x")
+
+
+def test_deep_nesting_loses_no_text() -> None:
+    """The parser's own limit would drop it silently."""
+    assert (
+        "deepest"
+        in load("\n".join("  " * depth + "- x" for depth in range(15)) + "\n" + "  " * 15 + "- deepest").text
+    )
+
+
 def test_front_matter_gives_title_and_metadata() -> None:
     """Dates become text, since metadata must fit into JSON."""
     parsed = load("---\ntitle: Sick leave\ntags: [a, b]\napproved: 2026-01-02\n---\n# Rules\n\nRest.")
