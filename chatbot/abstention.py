@@ -1,6 +1,6 @@
 """Whether the evidence is strong enough to ask the model at all, and what a refusal looks like.
 
-Support is a probability from three numbers of the evidence, by a logistic formula whose coefficients were fitted on public question
+Support is a probability from two numbers of the evidence, by a logistic formula whose coefficients were fitted on public question
 sets. Knows nothing of models and prompts; the model may still refuse on its own.
 
 Different from the textbook (one cosine threshold): a high cosine means "the same topic", not "answered here", so words of the
@@ -29,8 +29,6 @@ class EvidenceStrength:
 
     sentence: float
     """Best cosine of question and evidence sentence."""
-    passage: float
-    """Best cosine of question and passage shown from."""
     overlap: float
     """Share of the question's content words, numbers and names found in the evidence or its headings, in [0, 1]."""
 
@@ -38,7 +36,7 @@ class EvidenceStrength:
 def measure(question: str, evidence: Sequence[EvidenceSentence]) -> EvidenceStrength:
     """The strength of the evidence for a question; all zero without evidence."""
     if not evidence:
-        return EvidenceStrength(sentence=0.0, passage=0.0, overlap=0.0)
+        return EvidenceStrength(sentence=0.0, overlap=0.0)
     asked = take_apart(question)
     sought = asked.content | asked.numbers
     found: set[str] = set()
@@ -48,7 +46,6 @@ def measure(question: str, evidence: Sequence[EvidenceSentence]) -> EvidenceStre
             found |= parts.content | parts.numbers
     return EvidenceStrength(
         sentence=max(item.similarity for item in evidence),
-        passage=max(item.passage.similarity for item in evidence),
         overlap=len(sought & found) / len(sought) if sought else 0.0,
     )
 
@@ -58,13 +55,9 @@ def support(question: str, evidence: Sequence[EvidenceSentence], settings: Abste
     if not evidence:
         return 0.0
     strength = measure(question, evidence)
-    score = (
-        settings.intercept
-        + settings.sentence * strength.sentence
-        + settings.passage * strength.passage
-        + settings.overlap * strength.overlap
-    )
-    return 1.0 / (1.0 + math.exp(-score))
+    score = settings.intercept + settings.sentence * strength.sentence + settings.overlap * strength.overlap
+    # tanh instead of exp: it does not overflow, whatever the coefficients.
+    return 0.5 + 0.5 * math.tanh(score / 2)
 
 
 def render_refusal(passages: Sequence[Passage], owners: Mapping[str, str]) -> str:

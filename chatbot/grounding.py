@@ -20,16 +20,19 @@ from dataclasses import dataclass
 from chatbot.prompt import REFUSAL, cited_numbers, is_refusal, strip_citations
 from chatbot.records import Answer, Citation, EvidenceSentence, GroundingReport
 from chatbot.settings import GroundingSettings
-from chatbot.statement import Statement, take_apart
+from chatbot.statement import Statement, stem, take_apart
 from knowledge_base.sentences import split_sentences
 
 _MARK = r"\[\d{1,2}\]"
 _MARKS_AFTER_STOP = re.compile(rf"([.!?]['\"”’)]*)((?:\s*{_MARK})+)")
 _COURTESY = frozenset(
-    (
-        "yes no sure hop hope help let know happy glad thank thanks question ask free feel welcome here answer good great other "
-        "anyth any detail information inform more contact need"
-    ).split()
+    map(
+        stem,
+        (
+            "yes no sure hope help let know happy glad thanks question ask free feel welcome here answer good great other anything "
+            "any detail information more contact need"
+        ).split(),
+    )
 )
 
 
@@ -106,7 +109,7 @@ def supports(evidence: str, sentence: str, settings: GroundingSettings | None = 
 
     >>> supports("You do not need to take all 12 weeks at once.", "You need to take all 12 weeks at once.")
     False
-    >>> supports("You do not need to take all 12 weeks at once.", "All 12 weeks need not be taken at once.")
+    >>> supports("You do not need to take all 12 weeks at once.", "There is no need to take all 12 weeks at once.")
     True
     """
     settings = settings or GroundingSettings()

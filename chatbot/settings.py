@@ -133,16 +133,15 @@ class GroundingSettings:
 class AbstentionSettings:
     """When the evidence is too weak to ask the model at all.
 
-    Support is `1 / (1 + exp(-(intercept + sentence * s + passage * p + overlap * o)))` with s the best sentence cosine, p the best
-    passage cosine and o the share of the question's content words found in the evidence. `tools/fit_abstention.py` fits the
-    coefficients and prints them.
+    Support is `1 / (1 + exp(-(intercept + sentence * s + overlap * o)))` with s the best sentence cosine and o the share of the
+    question's content words found in the evidence. Coefficients and threshold are what `tools/fit_abstention.py` printed for
+    SQuAD 2 dev, NQ and a public handbook, with the bundled embedder; another embedder needs its own.
     """
 
     threshold: float = 0.3
     """Below this support the refusal is given. 0 never refuses, 1 always."""
     intercept: float = -6.0
     sentence: float = 5.0
-    passage: float = 3.0
     overlap: float = 2.0
 
     def __post_init__(self) -> None:

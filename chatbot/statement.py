@@ -85,6 +85,7 @@ _UNITS = frozenset(
     ).split()
 )
 _SAME_UNIT = {"percent": "%", "dollar": "$", "usd": "$", "euro": "€", "eur": "€", "pound": "£", "gbp": "£"}
+"""Of stems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ def take_apart(text: str) -> Statement:
 
     >>> parts = take_apart("You do not need to take all 12 weeks at once.")
     >>> sorted(parts.content), sorted(parts.quantities), parts.negations[0].scope
-    (['need', 'take', 'week'], [('12', 'week')], ('need', 'take', '12'))
+    (['need', 'tak', 'week'], [('12', 'week')], ('need', 'tak', '12'))
     """
     tokens = _TOKEN.findall(_plain(text))
     lowered = [token.lower() for token in tokens]
@@ -140,22 +141,23 @@ def stem(word: str) -> str:
     """Cut common English endings; crude on purpose: it only has to treat both sides alike.
 
     >>> [stem(word) for word in ("policies", "weeks", "submitted", "taking", "employee's", "business")]
-    ['policy', 'week', 'submit', 'tak', 'employee', 'business']
+    ['policy', 'week', 'submit', 'tak', 'employe', 'business']
     """
     word = re.sub(r"['’]s?$", "", word)
     if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
-        return word[:-2]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-3] + "y"
+    elif len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
+        word = word[:-2]
+    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
     for ending in ("ing", "ed"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]
             if word[-1] == word[-2] and word[-1] not in "aeiouls":
                 word = word[:-1]
-            return word
-    return word
+            break
+    # "approve" and "approved" meet at "approv".
+    return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
 def _plain(text: str) -> str:
@@ -192,6 +194,7 @@ def _as_number(word: str) -> str | None:
 
 
 def _find_quantities(lowered: Sequence[str]) -> frozenset[tuple[str, str]]:
+    unit_stems = _unit_stems()
     found = set()
     for place, word in enumerate(lowered):
         number = _as_number(word)
@@ -204,10 +207,15 @@ def _find_quantities(lowered: Sequence[str]) -> frozenset[tuple[str, str]]:
             if following in _BOUNDARY or _as_number(following) is not None:
                 break
             unit = stem(following)
-            if unit in _UNITS:
+            if unit in unit_stems:
                 found.add((number, _SAME_UNIT.get(unit, unit)))
                 break
     return frozenset(found)
+
+
+@lru_cache(maxsize=1)
+def _unit_stems() -> frozenset[str]:
+    return frozenset(map(stem, _UNITS))
 
 
 def _find_names(tokens: Sequence[str]) -> frozenset[str]:
