@@ -9,10 +9,11 @@ from chatbot.abstention import measure, render_refusal, support
 from chatbot.evidence import EvidenceSelector
 from chatbot.prompt import REFUSAL, is_refusal
 from chatbot.settings import AbstentionSettings
-from tests.chatbot.turn_fakes import WordEmbedder, make_passage
+from tests.chatbot.turn_fakes import make_passage
+from tests.fakes import FakeEmbedder
 
 PASSAGE = make_passage("You get 25 days of annual leave each year.")
-SELECTOR = EvidenceSelector(WordEmbedder())
+SELECTOR = EvidenceSelector(FakeEmbedder(256))
 
 
 def test_no_evidence_has_no_support() -> None:

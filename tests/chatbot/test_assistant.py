@@ -28,10 +28,10 @@ from tests.chatbot.turn_fakes import (
     FakeRegistry,
     FixedPolicies,
     FixedRetriever,
-    WordEmbedder,
     make_passage,
     make_policy,
 )
+from tests.fakes import FakeEmbedder
 
 ALICE = Reader(name="alice")
 LEAVE = make_passage("You get 25 days of annual leave each year. Ask your manager before you book.", 1)
@@ -45,7 +45,7 @@ def _assistant(*generators: FakeGenerator, **changes: Any) -> Assistant:
     changes.setdefault("abstention", AbstentionSettings(threshold=0))
     return Assistant(
         retriever,
-        EvidenceSelector(WordEmbedder()),
+        EvidenceSelector(FakeEmbedder(256)),
         policies,
         changes.pop("settings", None),
         lambda: "index-7",

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from chatbot.evidence import EvidenceSelector
 from chatbot.settings import EvidenceSettings
-from tests.chatbot.turn_fakes import WordEmbedder, make_passage
+from tests.chatbot.turn_fakes import make_passage
+from tests.fakes import FakeEmbedder
 
 TEXT = "Annual leave\nYou get 25 days of annual leave each year. Ask your manager before you book. Lunch is at noon in the hall."
 
 
 def test_the_most_similar_sentence_comes_first() -> None:
     """Evidence is numbered from 1, best first, under title and heading."""
-    found = EvidenceSelector(WordEmbedder()).select("How many days of annual leave?", [make_passage(TEXT)])
+    found = EvidenceSelector(FakeEmbedder(256)).select("How many days of annual leave?", [make_passage(TEXT)])
 
     assert found[0].text == "You get 25 days of annual leave each year."
     assert found[0].heading == "Leave > Annual leave"
@@ -23,7 +24,7 @@ def test_the_most_similar_sentence_comes_first() -> None:
 
 def test_a_bare_heading_is_no_evidence() -> None:
     """The heading's own line is left out."""
-    found = EvidenceSelector(WordEmbedder()).select("annual leave", [make_passage(TEXT)])
+    found = EvidenceSelector(FakeEmbedder(256)).select("annual leave", [make_passage(TEXT)])
 
     assert "Annual leave" not in [e.text for e in found]
 
@@ -32,7 +33,7 @@ def test_the_same_sentence_of_two_chunks_is_shown_once() -> None:
     """Overlapping chunks repeat sentences; the better passage's one stays."""
     passages = [make_passage(TEXT, 1, similarity=0.7), make_passage(TEXT, 2, similarity=0.6)]
 
-    found = EvidenceSelector(WordEmbedder()).select("annual leave", passages)
+    found = EvidenceSelector(FakeEmbedder(256)).select("annual leave", passages)
 
     assert len(found) == 3
     assert {e.passage.chunk_id for e in found} == {1}
@@ -41,7 +42,7 @@ def test_the_same_sentence_of_two_chunks_is_shown_once() -> None:
 def test_sentences_that_differ_in_a_number_are_no_duplicates() -> None:
     """Vectors barely see numbers, readers do."""
     text = "Employees with five years of service in the company get 25 days.\nEmployees with five years of service in the company get 28 days."
-    selector = EvidenceSelector(WordEmbedder(), EvidenceSettings(duplicate_cosine=0.5))
+    selector = EvidenceSelector(FakeEmbedder(256), EvidenceSettings(duplicate_cosine=0.5))
 
     assert len(selector.select("service days", [make_passage(text)])) == 2
 
@@ -50,14 +51,14 @@ def test_a_lead_in_takes_its_list_along() -> None:
     """A sentence ending in a colon is shown with what it introduces."""
     text = "You can carry over leave in two cases:\n- You were ill.\n- A project needed you."
 
-    found = EvidenceSelector(WordEmbedder()).select("carry over leave cases", [make_passage(text)])
+    found = EvidenceSelector(FakeEmbedder(256)).select("carry over leave cases", [make_passage(text)])
 
     assert found[0].text == text
 
 
 def test_what_does_not_fit_is_passed_over() -> None:
     """The budget decides how much is shown; a shorter sentence may still fit after a long one did not."""
-    selector = EvidenceSelector(WordEmbedder())
+    selector = EvidenceSelector(FakeEmbedder(256))
 
     found = selector.select(
         "How many days of annual leave?",
@@ -74,31 +75,31 @@ def test_what_does_not_fit_is_passed_over() -> None:
 
 def test_a_chunk_is_embedded_once() -> None:
     """The second question about a chunk embeds the question alone; a changed text is embedded again."""
-    embedder = WordEmbedder()
+    embedder = FakeEmbedder(256)
     selector = EvidenceSelector(embedder)
     selector.select("annual leave", [make_passage(TEXT)])
-    embedder.encoded.clear()
+    embedder.n_encoded = 0
 
     selector.select("lunch", [make_passage(TEXT)])
-    assert embedder.encoded == ["lunch"]
+    assert embedder.n_encoded == 1
 
     selector.select("lunch", [make_passage("Lunch is at one o'clock now.")])
-    assert len(embedder.encoded) == 3
+    assert embedder.n_encoded == 1 + 2
 
 
 def test_the_cache_is_bounded() -> None:
     """Only so many chunks are remembered."""
-    embedder = WordEmbedder()
+    embedder = FakeEmbedder(256)
     selector = EvidenceSelector(embedder, EvidenceSettings(cached_chunks=1))
     for chunk_id in (1, 2, 1):
         selector.select("leave", [make_passage(TEXT, chunk_id)])
 
-    assert len(embedder.encoded) == 3 * 4
+    assert embedder.n_encoded == 3 * 4
 
 
 def test_nothing_retrieved_is_no_evidence() -> None:
     """No passages, no evidence, no error."""
-    assert EvidenceSelector(WordEmbedder()).select("anything", []) == []
+    assert EvidenceSelector(FakeEmbedder(256)).select("anything", []) == []
 
 
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=200), max_size=4))
@@ -107,7 +108,7 @@ def test_places_are_true(texts: list[str]) -> None:
     """Whatever the text: each evidence is its passage's text between start and end, numbered without gaps."""
     passages = [make_passage(text, chunk_id) for chunk_id, text in enumerate(texts, start=1)]
 
-    found = EvidenceSelector(WordEmbedder()).select("leave", passages)
+    found = EvidenceSelector(FakeEmbedder(256)).select("leave", passages)
 
     assert [e.number for e in found] == list(range(1, len(found) + 1))
     for item in found:

@@ -1,22 +1,18 @@
-"""Fakes of the turn's protocols: a scripted generator, a registry that promotes, an embedder of words, a fixed retriever."""
+"""Fakes of the turn's protocols: a scripted generator, a registry that promotes, a fixed retriever."""
 
 from __future__ import annotations
 
 import re
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-import numpy as np
 
 from chatbot.errors import GenerationError
 from chatbot.prompt import Message, render_prompt
 from chatbot.protocols import Delta, Generator
 from chatbot.records import Completion, PolicyVersion, Sampling
 from knowledge_base.errors import NotFoundError
-from knowledge_base.protocols import Vectors
 from knowledge_base.records import Passage, Reader
 
 
@@ -122,30 +118,6 @@ class FixedPolicies:
     def generator(self, policy_id: str | None = None) -> Generator:
         """The serving generator, or the one asked for."""
         return self._serving if policy_id is None else self._generators[policy_id]
-
-
-class WordEmbedder:
-    """Implements `Embedder`: a text's vector counts its words, hashed into 256 places, so shared words mean similarity."""
-
-    version = "words"
-    dimension = 256
-    max_tokens = 256
-
-    def __init__(self) -> None:
-        self.encoded: list[str] = []
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, 256) unit vectors."""
-        self.encoded += texts
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()) or ["empty"]:
-                vectors[row, zlib.crc32(word.encode()) % self.dimension] += 1.0
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-    def count_tokens(self, text: str) -> int:
-        """Words."""
-        return len(text.split())
 
 
 def make_passage(text: str, chunk_id: int = 1, **changes: Any) -> Passage:
