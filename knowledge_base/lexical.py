@@ -9,7 +9,10 @@ Different from the textbook:
 2. PostgreSQL has no document frequencies in its ranking, so each word's `ts_rank` (a saturating function of its count, divided by
    1 + log(length)) is multiplied by BM25's idf, counted through the index at query time. Not BM25 to the letter; it keeps BM25's two
    habits that matter, rare words first and diminishing returns.
-3. English stemming on both. Texts in other languages are found by their exact words, and by meaning through the vectors.
+3. Stemming and weights were chosen on other data than any figure reported: SciFact's training claims (nDCG@10 0.704 with stemming
+   and 0.679 without, title at double weight) and 600 headings of a public handbook searched for among 20,942 sections (MRR@10 0.375
+   with the weights below, 0.346 with equal ones, 0.324 with headings at double weight).
+4. English stemming on both. Texts in other languages are found by their exact words, and by meaning through the vectors.
 """
 
 from __future__ import annotations
@@ -48,8 +51,8 @@ class LexicalSettings:
 
     title_weight: float = 1.0
     """Of a word in the document's title, relative to one in the text."""
-    heading_weight: float = 1.5
-    """Of a word in the headings, relative to one in the text."""
+    heading_weight: float = 0.5
+    """Of a word in the headings, relative to one in the text. A chunk's text begins with its own heading, which thus counts twice."""
     max_words: int = 48
     """Distinct words of a question that are searched; the rest of a longer one is cut."""
 
