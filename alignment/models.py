@@ -6,7 +6,9 @@ masters whatever they were stored in; lower precision is the business of autocas
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -78,11 +80,21 @@ def load_causal_model(directory: Path, device: torch.device) -> Any:
         raise TrainingError(
             f"No causal language model can be loaded from {directory}: {_first_line(error)}"
         ) from error
-    return turn_dropout_off(model).to(device)
+    return own_memory(turn_dropout_off(model).to(device))
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def own_memory(model: nn.Module) -> nn.Module:
+    """Move parameters out of the file they may be mapped from, to memory that torch has aligned.
+
+    The last bits of a matrix product depend on alignment; equal weights are to give equal results, now and when resumed.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
 
 
 def turn_dropout_off(model: nn.Module) -> nn.Module:
@@ -225,12 +237,8 @@ def export_policy(
         merged = model
     state = {name: tensor.detach().to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in merged.state_dict().items()}  # fmt: skip
-    before = merged.config.dtype
-    merged.config.dtype = dtype
-    try:
-        merged.save_pretrained(str(partial), state_dict=_tied(merged, state))
-    finally:
-        merged.config.dtype = before
+    merged.save_pretrained(str(partial), state_dict=_tied(merged, state))
+    _write_dtype(partial / "config.json", dtype)
     tokenizer.save_pretrained(str(partial))
     for name, text in (extra or {}).items():
         (partial / name).write_text(text, encoding="utf-8")
@@ -238,9 +246,14 @@ def export_policy(
     partial.replace(out_dir)
 
 
-def _merged_copy(model: Any) -> Any:
-    import copy
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    # save_pretrained writes the type of the model in memory, which is not that of the tensors it was given.
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
+
+def _merged_copy(model: Any) -> Any:
     return copy.deepcopy(model).merge_and_unload()
 
 

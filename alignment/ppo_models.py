@@ -59,8 +59,9 @@ class PpoModels:
         self.forward = CausalForward(self.policy)
         self._reference: CausalForward | None = None
         if not settings.lora_rank or policy_dir.resolve() != reference_dir.resolve():
-            reference = load_causal_model(reference_dir, self.device)
-            self._reference = CausalForward(reference.requires_grad_(requires_grad=False))
+            # Its parameters keep requiring gradients, though none is ever taken: torch chooses other kernels for those that do
+            # not, and with other kernels the KL of equal weights is not exactly zero.
+            self._reference = CausalForward(load_causal_model(reference_dir, self.device))
         self.value: ValueModel | None = None
         if settings.advantage == "gae" and value_init_dir is not None:
             self.value = load_value_model(

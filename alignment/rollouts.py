@@ -1,7 +1,7 @@
 """Samples completions for prompts in batches, and turns them into text for the reward function.
 
 Knows nothing of rewards or updates. Differs from `generate` of transformers: each prompt is processed once and its key/value
-cache repeated for its samples, finished rows leave the batch, nothing of vocabulary size is kept, and the draws come from a
+cache repeated for its samples and given room for all tokens to come, finished rows leave the batch, nothing of vocabulary size is kept, and the draws come from a
 generator of their own. Log-probabilities are deliberately not taken here but from the forward pass that training uses: the
 sampler's differ in the last bits, and then the first ratio is not 1.
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from alignment.completion_forward import TokenBatch, TokenForward, pad_prompts, prompt_positions
 from alignment.records import RolloutPrompt
+from alignment.sampling_cache import make_room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,9 @@ def sample_completions(
     Returns:
         Token ids (N, max_new_tokens) with zeros after the end, their mask, and which ended by themselves (N,).
     """
-    logits, cache, mask = _read_prompts(forward, prompt_ids, prompt_mask, rule.samples_per_prompt)
+    logits, cache, mask = _read_prompts(
+        forward, prompt_ids, prompt_mask, samples=rule.samples_per_prompt, room=rule.max_new_tokens
+    )
     n_rows, device = mask.shape[0], mask.device
     ids = torch.zeros(n_rows, rule.max_new_tokens, dtype=torch.long, device=device)
     written = torch.zeros_like(ids, dtype=torch.bool)
@@ -151,7 +154,7 @@ def sample_completions(
 
 
 def _read_prompts(
-    forward: TokenForward, prompt_ids: Tensor, prompt_mask: Tensor, samples: int
+    forward: TokenForward, prompt_ids: Tensor, prompt_mask: Tensor, *, samples: int, room: int
 ) -> tuple[Tensor, Any, Tensor]:
     repeated_mask = prompt_mask.repeat_interleave(samples, dim=0)
     if not forward.can_share:
@@ -163,9 +166,9 @@ def _read_prompts(
         keep=1,
         use_cache=True,
     )
-    if forward.can_share and samples > 1:
+    if forward.can_share:
         logits = logits.repeat_interleave(samples, dim=0)
-        cache.batch_repeat_interleave(samples)
+        cache = make_room(cache, repeats=samples, room=room)
     return logits, cache, repeated_mask
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment.errors import TrainingError
-from alignment.models import can_share_cache, turn_dropout_off
+from alignment.models import can_share_cache, own_memory, turn_dropout_off
 
 
 class ValueModel(nn.Module):
@@ -90,7 +90,8 @@ def load_value_model(
         trunk = _with_adapters(trunk, lora_rank, lora_alpha)
     value_model = ValueModel(trunk, model.config.get_text_config().hidden_size)
     turn_dropout_off(value_model)
-    return value_model.to(device)
+    own_memory(value_model.to(device))
+    return value_model
 
 
 def _with_adapters(trunk: Any, rank: int, alpha: float) -> Any:
