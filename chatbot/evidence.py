@@ -24,6 +24,7 @@ from knowledge_base.sentences import SentenceSpan, split_sentences
 
 _LEAST_WORDS = 3
 _WORD = re.compile(r"\w+")
+_ITEM_MARK = re.compile(r"(?:[-*•–]|\(?\d{1,3}[.)])\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,10 @@ class EvidenceSelector:
         found = []
         for place, span in enumerate(spans):
             end = self._end_with_list(passage.text, spans[place:])
-            candidate = _Candidate(passage, span.start, end, passage.text[span.start : end])
+            # A list item is quoted without its mark: "3." means nothing away from its list.
+            mark = _ITEM_MARK.match(span.text)
+            start = span.start + (mark.end() if mark and mark.end() < len(span.text) else 0)
+            candidate = _Candidate(passage, start, end, passage.text[start:end])
             words = _words(candidate.text)
             says_enough = len(words) >= _LEAST_WORDS or any(c.isdigit() for c in candidate.text)
             if says_enough and words not in headings:

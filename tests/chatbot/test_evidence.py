@@ -56,6 +56,16 @@ def test_a_lead_in_takes_its_list_along() -> None:
     assert found[0].text == text
 
 
+def test_a_list_item_is_quoted_without_its_mark() -> None:
+    """Bullets and item numbers stay behind, and the place is that of the words."""
+    passage = make_passage("- Leave is 25 days.\n3. Ask your manager first.")
+
+    found = EvidenceSelector(FakeEmbedder(256)).select("leave manager", [passage])
+
+    assert {e.text for e in found} == {"Leave is 25 days.", "Ask your manager first."}
+    assert all(passage.text[e.start - passage.start : e.end - passage.start] == e.text for e in found)
+
+
 def test_what_does_not_fit_is_passed_over() -> None:
     """The budget decides how much is shown; a shorter sentence may still fit after a long one did not."""
     selector = EvidenceSelector(FakeEmbedder(256))
