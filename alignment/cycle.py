@@ -18,15 +18,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import structlog
 
+from alignment.candidate_measurement import measure_candidate
 from alignment.cycle_settings import TrainingSettings
-from alignment.datasets import Permissions, build_snapshot
+from alignment.cycle_world import CycleWorld
+from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.gates import explain, gates_passed, run_gates
 from alignment.records import (
@@ -34,17 +35,14 @@ from alignment.records import (
     GateResult,
     ProgressFn,
     RewardFunction,
-    RolloutPrompt,
     Run,
     StageProgress,
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot, load_snapshot
-from chatbot.prompt import PROMPT_VERSION, Message
-from chatbot.protocols import Generator
-from chatbot.records import Answer, Completion, Judgement, PolicyVersion, PreparedTurn, Sampling
+from chatbot.prompt import PROMPT_VERSION
+from chatbot.records import PolicyVersion
 from knowledge_base.database import now
-from knowledge_base.records import DocumentText
 
 log = structlog.get_logger(__name__)
 
@@ -52,48 +50,6 @@ CycleKind = Literal["cycle", "sft", "reward", "ppo"]
 """`cycle` is everything; the others stop after that stage and leave a candidate without gates."""
 DONE = "done.json"
 JUDGE = "judge"
-
-
-class CycleWorld(Protocol):
-    """What a cycle needs of the rest of the product; `ui.training` is the real one."""
-
-    def judgements(self) -> Iterable[Judgement]:
-        """The judgements that count now."""
-
-    def documents(self) -> Sequence[DocumentText]:
-        """All documents that every employee may read."""
-
-    def permissions(self) -> Permissions:
-        """What may be trained on."""
-
-    def prepare(self, question: str) -> PreparedTurn:
-        """A turn as a reader of the open collections only would get it."""
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """Messages in the base model's template."""
-
-    def base(self) -> PolicyVersion:
-        """The base model, as a policy with a local directory."""
-
-    def serving(self) -> PolicyVersion:
-        """The policy that a candidate would replace."""
-
-    def load(self, policy: PolicyVersion) -> Generator:
-        """A generator for a policy, registered or not."""
-
-    def finish(
-        self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
-    ) -> Answer:
-        """The answer that a completion amounts to."""
-
-    def publish(self, policy: PolicyVersion, source: Path) -> PolicyVersion:
-        """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is."""
-
-    def promote(self, policy_id: str) -> None:
-        """Let it serve."""
-
-    def note_snapshot(self, until: datetime) -> None:
-        """Remember the newest judgement that the run learns from: the next cycle counts new feedback from there."""
 
 
 class Cycle:
@@ -259,76 +215,36 @@ class Cycle:
         )
 
     def _gates(self, data: LoadedSnapshot, ppo: StageResult) -> list[GateResult]:
-        from alignment.evaluation import judge_answer, policy_metrics, question_of
-        from alignment.win_rate import win_rate
-
         def measure() -> dict[str, Any]:
-            # Where the evidence is too weak no policy is asked, so there is nothing to compare.
-            asked = [p for p in data.held_out.rollouts if p.prepared.answerable][
-                : self._settings.cycle.gate_questions
-            ]
-            if not asked:
-                raise TrainingError(
-                    "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
-                )
-            candidate = self._answer(self._candidate("ppo", ppo, data), asked, done=0)
-            parent = self._answer(self._world.serving(), asked, done=len(asked))
-            figures = {
-                name: policy_metrics(
-                    [judge_answer(question_of(p), a) for p, a in zip(asked, answers, strict=True)]
-                )
-                for name, answers in (("candidate", candidate), ("parent", parent))
-            }
-            win = win_rate(candidate, parent, self._judge(), seed=self._settings.cycle.seed)
+            measurement = measure_candidate(
+                self._world,
+                self._candidate("ppo", ppo, data),
+                data.held_out.rollouts,
+                judge_dir=self._judge_dir(),
+                settings=self._settings,
+                progress=self._progress,
+            )
             gates = run_gates(
-                figures["candidate"],
-                figures["parent"],
-                win,
+                measurement.candidate,
+                measurement.parent,
+                measurement.win,
                 self._settings.gates,
                 n_judgements=data.snapshot.n_judgements,
                 kl=ppo.metrics.get("objective/kl"),
             )
             return {
                 "gates": [dataclasses.asdict(gate) for gate in gates],
-                "metrics": {name: dataclasses.asdict(m) for name, m in figures.items()}
-                | {"win": dataclasses.asdict(win)},
+                "metrics": dataclasses.asdict(measurement),
             }
 
         outcome = self._once("gates", measure)
         self._metrics["gates"] = outcome["metrics"]
         return [GateResult(**gate) for gate in outcome["gates"]]
 
-    def _answer(self, policy: PolicyVersion, prompts: Sequence[RolloutPrompt], *, done: int) -> list[Answer]:
-        generator = self._world.load(policy)
-        sampling = Sampling(temperature=0.0, max_new_tokens=self._settings.ppo.max_new_tokens)
-        answers: list[Answer] = []
-        size = self._settings.cycle.gate_batch
-        for start in range(0, len(prompts), size):
-            batch = prompts[start : start + size]
-            completions = generator.generate([p.prepared.messages for p in batch], sampling)
-            answers += [
-                self._world.finish(p.prepared, c, generator, sampling)
-                for p, c in zip(batch, completions, strict=True)
-            ]
-            self._progress(
-                StageProgress(
-                    stage="gates",
-                    done=done + len(answers),
-                    total=2 * len(prompts),
-                    note=f"answers of {policy.id}",
-                )
-            )
-        return answers
-
-    def _judge(self) -> Any:
-        from alignment.reward_model import RewardModel
-        from alignment.win_rate import RewardJudge
-
+    def _judge_dir(self) -> Path:
         directory = self._run.directory / JUDGE
-        if not (directory / DONE).exists():
-            # Too few held-out judgements for a judge of their own; the verdict is then by the model that PPO maximised.
-            directory = self._run.directory / "reward"
-        return RewardJudge(RewardModel.load(directory), self._world.render)
+        # Too few held-out judgements for a judge of their own: the verdict is then by the model that PPO maximised.
+        return directory if (directory / DONE).exists() else self._run.directory / "reward"
 
     # Outcome
 

@@ -46,7 +46,7 @@ _WEIGHT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 
 class ProductWorld:
-    """Implements `alignment.cycle.CycleWorld` over the services."""
+    """Implements `alignment.cycle_world.CycleWorld` over the services."""
 
     def __init__(self, services: Services, run_id: str) -> None:
         """Act for this run."""

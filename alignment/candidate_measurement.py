@@ -1,0 +1,100 @@
+"""Measures a candidate against the policy it would replace, on held-out questions, as a reader would see the answers.
+
+Knows nothing of bars: `gates` judges the figures. Different from an offline benchmark: both policies answer the very same prepared turns,
+greedily, through the same grounding as in serving, and questions whose evidence is too weak are left out, since no policy is asked them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment.cycle_settings import TrainingSettings
+from alignment.cycle_world import CycleWorld
+from alignment.errors import TrainingError
+from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, question_of
+from alignment.records import ProgressFn, RolloutPrompt, StageProgress
+from alignment.win_rate import RewardJudge, WinRate, win_rate
+from chatbot.records import Answer, PolicyVersion, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateMeasurement:
+    """What the gates are run on."""
+
+    candidate: PolicyMetrics
+    parent: PolicyMetrics
+    win: WinRate
+
+
+def measure_candidate(
+    world: CycleWorld,
+    candidate: PolicyVersion,
+    held_out: Sequence[RolloutPrompt],
+    *,
+    judge_dir: Path,
+    settings: TrainingSettings,
+    progress: ProgressFn,
+) -> CandidateMeasurement:
+    """Let the candidate and the serving policy answer, and judge both.
+
+    Args:
+        world: The rest of the product.
+        candidate: Its `path` holds weights; need not be registered.
+        held_out: Prompts that nothing was learned from.
+        judge_dir: A reward model's directory.
+        settings: How many questions, how many at once, how long answers may be.
+        progress: See `ProgressFn`; stage `gates`.
+
+    Raises:
+        TrainingError: there is no question to measure on.
+    """
+    from alignment.reward_model import RewardModel
+
+    asked = [p for p in held_out if p.prepared.answerable][: settings.cycle.gate_questions]
+    if not asked:
+        raise TrainingError(
+            "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
+        )
+    ours = _answer(world, candidate, asked, settings, progress, done=0)
+    theirs = _answer(world, world.serving(), asked, settings, progress, done=len(asked))
+    judge = RewardJudge(RewardModel.load(judge_dir), world.render)
+    return CandidateMeasurement(
+        candidate=_metrics(asked, ours),
+        parent=_metrics(asked, theirs),
+        win=win_rate(ours, theirs, judge, seed=settings.cycle.seed),
+    )
+
+
+def _metrics(prompts: Sequence[RolloutPrompt], answers: Sequence[Answer]) -> PolicyMetrics:
+    return policy_metrics([judge_answer(question_of(p), a) for p, a in zip(prompts, answers, strict=True)])
+
+
+def _answer(
+    world: CycleWorld,
+    policy: PolicyVersion,
+    prompts: Sequence[RolloutPrompt],
+    settings: TrainingSettings,
+    progress: ProgressFn,
+    *,
+    done: int,
+) -> list[Answer]:
+    generator = world.load(policy)
+    sampling = Sampling(temperature=0.0, max_new_tokens=settings.ppo.max_new_tokens)
+    answers: list[Answer] = []
+    for start in range(0, len(prompts), settings.cycle.gate_batch):
+        batch = prompts[start : start + settings.cycle.gate_batch]
+        completions = generator.generate([p.prepared.messages for p in batch], sampling)
+        answers += [
+            world.finish(p.prepared, c, generator, sampling) for p, c in zip(batch, completions, strict=True)
+        ]
+        progress(
+            StageProgress(
+                stage="gates",
+                done=done + len(answers),
+                total=2 * len(prompts),
+                note=f"answers of {policy.id}",
+            )
+        )
+    return answers
