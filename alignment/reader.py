@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from alignment.reader_batches import LengthBatches, ReaderSettings
-from alignment.reader_data import ReaderData, ReaderDataSettings, build_reader_data
+from alignment.reader_data import ReaderData, ReaderDataSettings
+from alignment.reader_data_files import load_or_build_reader_data
 from alignment.run_control import (
     Checkpoints,
     ProgressCallback,
@@ -72,7 +73,8 @@ def train_reader(
     """
     device = choose_device(settings)
     if data is None:
-        data = build_reader_data(ReaderDataSettings(data_dir=settings.data_dir, seed=settings.seed))
+        made_from = ReaderDataSettings(data_dir=settings.data_dir, seed=settings.seed)
+        data = load_or_build_reader_data(made_from, settings.work_dir / "examples.jsonl.gz")
     run = _open_run(settings, data, device)
     with stop_on_signals() as stop:
         watch = TrainingWatch("reader_progress", settings, progress)

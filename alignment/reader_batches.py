@@ -6,8 +6,9 @@ and little is padding; and there is no state, micro-batch number `i` of a seed i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from alignment.token_training import TokenTrainingSettings
 from chatbot.prompt import render_prompt
 
 _log = structlog.get_logger(__name__)
+_ENCODED_TOGETHER = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,23 @@ class _Encoded:
     n_prompt: int
 
 
-def encode_example(example: ReaderExample, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and completion; the completion ends with the end token."""
-    prompt = render_prompt(tokenizer, example.messages)
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    completion_ids = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
-    return prompt_ids, [*completion_ids, tokenizer.eos_token_id]
+def _batched(items: Iterable[ReaderExample], size: int) -> Iterator[list[ReaderExample]]:
+    """Groups of `size`, the last one shorter (itertools.batched comes with Python 3.12)."""
+    remaining = iter(items)
+    while group := list(islice(remaining, size)):
+        yield group
+
+
+def encode_examples(
+    examples: Iterable[ReaderExample], tokenizer: Any
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids of each example's prompt and completion; completions end with the end token."""
+    for group in _batched(examples, _ENCODED_TOGETHER):
+        prompts = [render_prompt(tokenizer, example.messages) for example in group]
+        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        completion_ids = tokenizer([e.completion for e in group], add_special_tokens=False)["input_ids"]
+        for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
+            yield prompt, [*completion, tokenizer.eos_token_id]
 
 
 class LengthBatches:
@@ -93,8 +106,7 @@ class LengthBatches:
         self._settings, self._pad = settings, tokenizer.pad_token_id
         self._by_length: dict[int, list[_Encoded]] = {length: [] for length in settings.lengths}
         n_long = 0
-        for example in examples:
-            prompt, completion = encode_example(example, tokenizer)
+        for prompt, completion in encode_examples(examples, tokenizer):
             length = next(
                 (known for known in settings.lengths if known >= len(prompt) + len(completion)), None
             )

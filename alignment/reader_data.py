@@ -9,8 +9,6 @@ between when people start to judge.
 
 from __future__ import annotations
 
-import json
-import lzma
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -64,7 +62,7 @@ class ReaderDataSettings:
     page_share: Mapping[str, float] = field(
         default_factory=lambda: {"docs_biztalk": 0.3, "docs_powershell": 0.4, "docs_ax2012": 0.2}
     )
-    """Share of a corpus's questions that is used; 1 where nothing is said."""
+    """Share of a corpus's pages that is used; 1 where nothing is said."""
     statements_per_page: int = 4
     """At most so many questions a page made from single sentences."""
     unanswerable_share: float = 0.22
@@ -171,9 +169,10 @@ def _collect(settings: ReaderDataSettings) -> list[SourceQuestion]:
         if not path.exists():
             continue
         rng = random.Random(f"{settings.seed} {name}")  # noqa: S311 - data, not secrets
-        made = list(questions_from_pages(path, rng, statements_per_page=settings.statements_per_page))
         share = settings.page_share.get(name, 1.0)
-        questions.extend(rng.sample(made, round(share * len(made))) if share < 1 else made)
+        questions += questions_from_pages(
+            path, rng, page_share=share, statements_per_page=settings.statements_per_page
+        )
     return questions
 
 
@@ -326,16 +325,3 @@ class ExampleMaker:
             phrase = question.short_answer[0].upper() + question.short_answer[1:]
             return f"{phrase}. {body}"
         return body + self._rng.choice(_CLOSINGS) if style == "polite" else body
-
-
-def write_as_corpus(examples: Sequence[ReaderExample], tokenizer: object, path: Path) -> None:
-    """Write examples as a `*.jsonl.xz` corpus of rendered chats, for the decay phase of pretraining."""
-    from chatbot.prompt import render_prompt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lzma.open(path, "wt", encoding="utf-8", preset=1) as lines:
-        for number, example in enumerate(examples):
-            text = render_prompt(tokenizer, example.messages) + example.completion + "<|end|>"
-            lines.write(
-                json.dumps({"source": "reader", "path": f"{example.document}#{number}", "text": text}) + "\n"
-            )

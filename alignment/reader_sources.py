@@ -154,16 +154,19 @@ def _title_from_path(path: str) -> str:
 
 
 def questions_from_pages(
-    path: Path, rng: random.Random, *, statements_per_page: int
+    path: Path, rng: random.Random, *, page_share: float, statements_per_page: int
 ) -> Iterator[SourceQuestion]:
     """Questions made from the headings and the statements of a corpus of Markdown pages.
 
     Args:
         path: A `*.jsonl.xz` corpus.
-        rng: Draws phrasings and sentences.
+        rng: Draws pages, phrasings and sentences.
+        page_share: Share of the pages that is used.
         statements_per_page: At most so many questions a page that are made from a single sentence.
     """
     for document in read_corpus(path):
+        if rng.random() >= page_share:
+            continue
         sections = read_sections(document)
         key = f"{document.source}/{document.path}"
         page = [SourceSentence(heading=s.path, text=t) for s in sections for t in s.sentences]

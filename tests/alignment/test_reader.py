@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from alignment.errors import TrainingError
 from alignment.reader import main, train_reader
-from alignment.reader_batches import LengthBatches, ReaderSettings, encode_example
+from alignment.reader_batches import LengthBatches, ReaderSettings, encode_examples
 from alignment.reader_data import ReaderData, ReaderDataSettings, ReaderExample, build_reader_data
 from alignment.reader_evaluation import count_figures, evaluate_reader, is_exact_copy
 from alignment.run_control import TrainingProgress
@@ -109,7 +109,7 @@ def test_completion_tokens_weigh_one_and_context_less(start: Path, data: ReaderD
 def test_a_completion_ends_with_the_end_token(start: Path) -> None:
     """Else the model never stops."""
     tokenizer = AutoTokenizer.from_pretrained(start)
-    _, completion = encode_example(example(), tokenizer)
+    ((_, completion),) = encode_examples([example()], tokenizer)
 
     assert completion[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(completion[:-1]) == "Leave is 25 days. [2]"

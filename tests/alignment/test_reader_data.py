@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from alignment.corpus import CorpusDocument, find_corpora, read_corpus
 from alignment.errors import TrainingError
-from alignment.reader_data import ReaderData, ReaderDataSettings, build_reader_data, write_as_corpus
+from alignment.reader_data import ReaderData, ReaderDataSettings, build_reader_data
+from alignment.reader_data_files import load_or_build_reader_data, write_as_corpus
 from alignment.reader_evaluation import is_exact_copy
 from alignment.reader_sources import clean_sentence, read_sections, split_sentences
 from alignment.tokenizer import train_tokenizer
@@ -118,6 +119,25 @@ def test_examples_become_a_corpus_for_pretraining(data: ReaderData, tmp_path: Pa
 
     assert len(documents) == 5
     assert all(d.text.startswith("<|begin|><|user|>") and d.text.endswith("<|end|>") for d in documents)
+
+
+def test_examples_are_read_back_as_they_were_made(data: ReaderData, data_dir: Path, tmp_path: Path) -> None:
+    """A resumed run trains on the same examples without making them again."""
+    path = tmp_path / "examples.jsonl.gz"
+    made = load_or_build_reader_data(settings_for(data_dir), path)
+    written_at = path.stat().st_mtime_ns
+
+    assert data == made == load_or_build_reader_data(settings_for(data_dir), path)
+    assert written_at == path.stat().st_mtime_ns
+
+
+def test_other_settings_make_the_examples_anew(data_dir: Path, tmp_path: Path) -> None:
+    """A file made from other settings is never taken for these."""
+    path = tmp_path / "examples.jsonl.gz"
+    first = load_or_build_reader_data(settings_for(data_dir), path)
+    other = load_or_build_reader_data(dataclasses.replace(settings_for(data_dir), seed=1), path)
+
+    assert first.train != other.train
 
 
 def test_sections_carry_their_heading_path() -> None:
