@@ -71,7 +71,7 @@ def prompts() -> list[RolloutPrompt]:
         RolloutPrompt(
             id=word, question=word, prompt=f"<|begin|><|user|>{word}<|assistant|>", prepared=prepared
         )
-        for word in "leave pay travel badge laptop parking lunch gym".split()
+        for word in ["leave", "pay", "travel", "badge", "laptop", "parking", "lunch", "gym"]
     ]
 
 
