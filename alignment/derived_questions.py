@@ -25,6 +25,15 @@ _ANSWER_MARK = re.compile(r"^(?:A|Answer)\s*\d*\s*[:.)]\s*", re.IGNORECASE)
 _ROW = re.compile(
     r"^(?P<first>[^:;|\n]{1,60}): (?P<subject>[^:;|\n]{1,60})(?P<rest>(?:; [^:;|\n]{1,60}: [^;|\n]{1,200})+)$"
 )
+_ASKED_AND_ANSWERED = re.compile(r"^(?:[-•*]\s+)?(?P<question>[A-Z][^.?!]{12,150}\?)\s+(?P<answer>\S.{19,})$")
+_UNASKABLE = frozenset(
+    "what yes no how also else remark remarks note notes example examples comment comments".split()  # noqa: SIM905 -- words read best as words
+)
+"""Column headers that name no property: nobody asks for the remarks."""
+_LOOSE_END = re.compile(
+    r"(?i)^(?:who|when|where)\b|\b(?:by|with|in|at|from|for|to|on|of|least|most|lasts|takes|needs|goes)$"
+)
+"""Headers that do not fit "what is the ... for"."""
 _CELL = re.compile(r"; (?P<header>[^:;|\n]{1,60}): (?P<value>[^;|\n]{1,200})")
 _FEWEST_WORDS, _MOST_WORDS = 4, 25
 _LEAST_ANSWER_CHARACTERS = 20
@@ -86,7 +95,7 @@ def derive_questions(
 def _of_document(document: DocumentText, phrasings: int, seed: int) -> Iterator[DerivedQuestion]:
     for section in document.sections:
         yield from _from_faq(document, section)
-        yield from _from_table(document, section)
+        yield from _from_table(document, section, phrasings)
         yield from _from_heading(document, section, phrasings, seed)
 
 
@@ -126,6 +135,10 @@ def _from_faq(document: DocumentText, section: Section) -> Iterator[DerivedQuest
     lines = _lines(document.text, section)
     for at, (_, _, line) in enumerate(lines):
         match = _FAQ.match(line)
+        if match is None and (both := _ASKED_AND_ANSWERED.match(line)):
+            question, begin = both["question"], lines[at][0] + both.start("answer")
+            yield _derive(document, question_id(question), question, "faq", begin, lines[at][1])
+            continue
         question = match["question"].strip() if match else line
         is_asked = question.endswith("?") and _FEWEST_WORDS <= len(question.split()) <= _MOST_WORDS
         if not is_asked or question in section.heading_path:
@@ -155,26 +168,26 @@ def _faq_answer(following: Sequence[tuple[int, int, str]]) -> tuple[int, int] | 
     )
 
 
-def _from_table(document: DocumentText, section: Section) -> Iterator[DerivedQuestion]:
+def _from_table(document: DocumentText, section: Section, most: int) -> Iterator[DerivedQuestion]:
+    """At most `most` questions a row: a wide table is not worth more than a section."""
     for start, end, line in _lines(document.text, section):
         row = _ROW.match(line)
         if row is None:
             continue
         subject = row["subject"].strip()
-        for number, cell in enumerate(_CELL.finditer(row["rest"])):
-            header = cell["header"].strip()
-            topic = header if header.isupper() else header[0].lower() + header[1:]
-            question = (
-                f"What is the {topic} for {subject}?" if number % 2 == 0 else f"{subject}: what {topic}?"
-            )
-            yield _derive(
-                document,
-                question_id(f"{row['first']} {subject} {document.document.path}"),
-                question,
-                "table",
-                start,
-                end,
-            )
+        key = question_id(f"{row['first']} {subject} {document.document.path}")
+        headers = [cell["header"].strip() for cell in _CELL.finditer(row["rest"])]
+        askable = [header for header in headers if header.lower() not in _UNASKABLE]
+        for number, header in enumerate(askable[:most]):
+            yield _derive(document, key, _ask_cell(subject, header, number), "table", start, end)
+
+
+def _ask_cell(subject: str, header: str, number: int) -> str:
+    topic = header if header.isupper() else header[0].lower() + header[1:]
+    if number % 2 or _LOOSE_END.search(header):
+        return f"{subject}: {topic}?"
+    verb = "are" if topic.endswith("s") and not topic.endswith("ss") else "is"
+    return f"What {verb} the {topic} for {subject}?"
 
 
 def _lines(text: str, section: Section) -> list[tuple[int, int, str]]:

@@ -34,15 +34,31 @@ def test_each_cell_of_a_table_row_is_asked_for_under_one_key() -> None:
     """The whole row answers."""
     derived = [
         i
-        for i in derive_questions([make_document("Grades", [("Grades", TABLE)])], phrasings=1, seed=1)
+        for i in derive_questions([make_document("Grades", [("Grades", TABLE)])], phrasings=2, seed=1)
         if i.kind == "table"
     ]
 
-    assert {"What is the days for junior?", "junior: what notice period?"} == {
-        item.question for item in derived
-    }
+    assert {"What are the days for junior?", "junior: notice period?"} == {item.question for item in derived}
     assert {TABLE} == {item.answer for item in derived}
     assert 1 == len({item.key for item in derived})
+
+
+def test_a_question_answered_in_its_own_line_is_a_faq_too() -> None:
+    """As bold questions come out of loaders."""
+    body = "May I keep a list of birthdays? Yes, day and month, if each agreed."
+    derived = derive_questions([make_document("Data", [("FAQ", body)])], phrasings=1, seed=1)
+
+    assert [("May I keep a list of birthdays?", "Yes, day and month, if each agreed.")] == [
+        (item.question, item.answer) for item in derived if item.kind == "faq"
+    ]
+
+
+def test_columns_that_name_no_property_are_not_asked_for() -> None:
+    """Nobody asks for the remarks, and "approved by" is no noun."""
+    row = "Value: above 50; Remarks: rare; Approved by: the board"
+    derived = derive_questions([make_document("Buying", [("Buying", row)])], phrasings=2, seed=1)
+
+    assert ["above 50: approved by?"] == [item.question for item in derived if item.kind == "table"]
 
 
 def test_a_question_that_two_documents_answer_is_given_up() -> None:
