@@ -68,8 +68,8 @@ class SentenceTransformerEmbedder:
         >>> embedder = SentenceTransformerEmbedder()
         >>> embedder.version
         'all-MiniLM-L6-v2/53aa5117/mean'
-        >>> embedder.encode(["How much leave do I get?"]).shape
-        (1, 384)
+        >>> embedder.count_tokens("How much leave do I get?")
+        7
     """
 
     def __init__(self, settings: EmbedderSettings | None = None) -> None:

@@ -5,7 +5,7 @@ the ids it holds with those stored, and applies the difference. Chunk ids are ne
 about a chunk's vector. Knows nothing of readers: it is told which collections may be searched.
 
 Different from the textbook: there is no snapshot file that could be stale or damaged. Vectors are read back from the database at
-start: 10,000 chunks take about a tenth of a second.
+start: 2,000 chunks took 13 milliseconds, 10,000 half a second on a busy machine.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class RetrievalSettings:
     fusion_k: int = 20
     """Ranks added to every rank; larger makes the first ranks matter less."""
     dense_weight: float = 1.0
-    """Of similarity by meaning."""
+    """Of similarity by meaning; 0 turns vector search off."""
     lexical_weight: float = 1.0
     """Of similarity by words; 0 turns word search off."""
 
@@ -94,19 +94,23 @@ class HybridRetriever:
         permitted = [c.id for c in self._store.permitted_collections(reader, collections)]
         if not permitted or not question.strip():
             return []
+        settings = self._settings
         vector = self._embedder.encode([question[:_MAX_EMBEDDED_CHARACTERS]])
-        n = max(self._settings.candidates, top_k)
-        dense, _ = self._live_index.search(vector, n, permitted)
-        by_meaning = [int(i) for i in dense[0] if i >= 0]
+        n = max(settings.candidates, top_k)
+        by_meaning = self._nearest(vector, n, permitted) if settings.dense_weight else []
         by_words = (
-            [i for i, _ in self._lexical.search(question, n, permitted)]
-            if self._settings.lexical_weight
-            else []
+            [i for i, _ in self._lexical.search(question, n, permitted)] if settings.lexical_weight else []
         )
-        fused = fuse((by_meaning, self._settings.dense_weight), (by_words, self._settings.lexical_weight), k=self._settings.fusion_k)  # fmt: skip
+        fused = fuse(
+            (by_meaning, settings.dense_weight), (by_words, settings.lexical_weight), k=settings.fusion_k
+        )
         passages = self._passages(fused, vector[0], permitted, top_k)
         log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
         return passages
+
+    def _nearest(self, vector: Vectors, n: int, permitted: Sequence[str]) -> list[int]:
+        ids, _ = self._live_index.search(vector, n, permitted)
+        return [int(i) for i in ids[0] if i >= 0]
 
     def _passages(
         self, fused: Sequence[tuple[int, float]], vector: Vectors, permitted: Sequence[str], top_k: int

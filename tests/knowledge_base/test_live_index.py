@@ -41,6 +41,22 @@ def test_only_what_changed_is_read_again(sqlite_database: Database) -> None:
     assert 32 == index.n_added == len(live)
 
 
+def test_only_the_given_collections_are_searched(sqlite_database: Database) -> None:
+    """A hundred nearer chunks elsewhere do not crowd out the permitted one; no collection finds nothing."""
+    store = KnowledgeStore(sqlite_database)
+    store.create_collection("open")
+    store.create_collection("pay", groups=["hr"])
+    put(store, "pay", "a", ["annual leave"] * 100)
+    document = put(store, "open", "b", ["something else"])
+    live = LiveIndex(store, lambda: NumpyIndex(64), embedder_version="fake/1")
+    query = FakeEmbedder().encode(["annual leave"])
+
+    found, _ = live.search(query, 3, [store.get_collection("open").id])
+
+    assert [store.document_chunks(document.id)[0].id, -1, -1] == found[0].tolist()
+    assert [-1, -1, -1] == live.search(query, 3, [])[0][0].tolist()
+
+
 _steps = st.lists(
     st.tuples(st.sampled_from(["put", "delete", "refresh"]), st.integers(0, 4), st.integers(0, 3)),
     max_size=12,

@@ -159,11 +159,16 @@ _collections = st.lists(
     groups=st.sets(st.sampled_from(_GROUPS)),
     top_k=st.integers(1, 8),
     candidates=st.integers(1, 10),
+    weights=st.sampled_from([(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]),
 )
 def test_no_passage_ever_comes_from_a_forbidden_collection_and_none_is_crowded_out(
-    collections: list[tuple[set[str] | None, int]], groups: set[str], top_k: int, candidates: int
+    collections: list[tuple[set[str] | None, int]],
+    groups: set[str],
+    top_k: int,
+    candidates: int,
+    weights: tuple[float, float],
 ) -> None:
-    """Whatever the rules and groups: only permitted passages, and as many as there are, up to top_k."""
+    """Whatever the rules and groups: only permitted passages, and as many as there are, by either search alone and by both."""
     db = Database("sqlite://")
     create_schema(db)
     store = KnowledgeStore(db)
@@ -173,14 +178,15 @@ def test_no_passage_ever_comes_from_a_forbidden_collection_and_none_is_crowded_o
         store.create_collection(name, groups=rule)
         # Forbidden chunks match the question better than permitted ones: a filter after the cut would starve the reader.
         may = rule is None or bool(rule & groups)
-        put(store, name, "d", ["annual leave" if may else "annual leave days"] * n_chunks)
+        put(store, name, "d", [f"annual leave {'among many other subjects' if may else ''}"] * n_chunks)
         if may:
             permitted.add(name)
             n_permitted += n_chunks
     reader = Reader(name="r", groups=frozenset(groups))
-    retriever = make_retriever(store, settings=RetrievalSettings(candidates=candidates))
+    dense, lexical = weights
+    chosen = RetrievalSettings(candidates=candidates, dense_weight=dense, lexical_weight=lexical)
 
-    passages = retriever.retrieve("annual leave days", reader, top_k=top_k)
+    passages = make_retriever(store, settings=chosen).retrieve("annual leave", reader, top_k=top_k)
 
     assert {p.collection for p in passages} <= permitted
     assert min(top_k, n_permitted) == len(passages)
