@@ -134,17 +134,17 @@ class AbstentionSettings:
     """When the evidence is too weak to ask the model at all.
 
     Support is `1 / (1 + exp(-(intercept + sentence * s + overlap * o)))` with s the best sentence cosine and o the share of the
-    question's content words found in the evidence. Coefficients and threshold were fitted by the method of
-    `tools/fit_abstention.py` on 121 questions of SQuAD 2 dev, 140 of NQ and 140 headings of a public handbook, with the bundled
-    embedder; another embedder needs its own. Fitted on two sets, they told the third one's questions with and without their passage
-    apart with AUC 0.78, 0.94 and 0.67; at the threshold 9 % of the answerable are refused and 54 % of the others.
+    question's content words found in the evidence. Coefficients and threshold are those
+    that `tools/fit_abstention.py` fitted on 140 questions each of SQuAD 2 dev, NQ and the headings of a public handbook, with the
+    bundled embedder; another embedder needs its own. Fitted on two sets, they told the third one's questions with and without their
+    passage apart with AUC 0.78, 0.95 and 0.68; at the threshold 10 % of the answerable are refused and 51 % of the others.
     """
 
-    threshold: float = 0.34
+    threshold: float = 0.32
     """Below this support the refusal is given. 0 never refuses, 1 always."""
-    intercept: float = -4.53
-    sentence: float = 5.49
-    overlap: float = 2.25
+    intercept: float = -4.63
+    sentence: float = 5.44
+    overlap: float = 2.36
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
