@@ -84,7 +84,7 @@ def test_no_question_is_on_both_sides(
     seed: int, picks: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Neither by id, nor by its words, nor by its prompt, also when people ask what documents ask."""
-    every = _build(tmp_path_factory.mktemp("all"), settings=DatasetSettings(held_out_share=0))
+    every = _build(tmp_path_factory.mktemp("all"), seed=seed, settings=DatasetSettings(held_out_share=0))
     derived = sorted({prompt.question for prompt in every.train.rollouts})
     asked = [derived[pick % len(derived)].upper() if pick % 2 else f"{ASKED} {pick}" for pick in picks]
     judgements = [make_judgement(question, n=n) for n, question in enumerate(asked)]
