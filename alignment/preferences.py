@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -46,9 +47,12 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their own module up here while the file is being run.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise UsageError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     return module
 
@@ -60,11 +64,16 @@ def rank(prefer: PreferenceFunction, question: str, answers: Sequence[Answer], r
         The ranking in terms of the order given here.
 
     Raises:
-        UsageError: the function returned something that is not a ranking of all answers.
+        UsageError: the function failed, or returned something that is not a ranking of all answers.
     """
     order = list(range(len(answers)))
     rng.shuffle(order)
-    verdict = prefer(question, [answers[i] for i in order])
+    try:
+        verdict = prefer(question, [answers[i] for i in order])
+    except Exception as error:
+        raise UsageError(
+            f"the preference function failed on {question[:60]!r}: {type(error).__name__}: {error}"
+        ) from error
     shown = check_ranking(verdict, len(answers))
     return tuple(tuple(sorted(order[i] for i in group)) for group in shown)
 

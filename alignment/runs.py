@@ -2,12 +2,17 @@
 
 The row is the truth for the pages and the command line; checkpoints lie in the run's directory. A cancelled run is a row whose state
 another process changed: the next progress report notices it.
+
+Different from a heartbeat: whoever works on a run holds a lock on a file in its directory, and the operating system lets go of it when
+the process dies, however it dies. So a run is known to be abandoned at once and for sure, and never has two workers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,9 @@ from alignment.tables import runs
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError, UsageError
 
-RESUMABLE_STATES = ("failed", "cancelled", "queued", "running")
+ACTIVE_STATES = ("queued", "running")
+RESUMABLE_STATES = ("failed", "cancelled", *ACTIVE_STATES)
+LOCK_FILE = "lock"
 
 
 class RunStore:
@@ -32,7 +39,11 @@ class RunStore:
         self._directory = directory
 
     def create(self, kind: str, settings: dict[str, Any]) -> Run:
-        """A new queued run with its own empty directory."""
+        """A new queued run with its own empty directory.
+
+        Raises:
+            UsageError: another one is waiting or running: there is one at a time.
+        """
         run_id = new_id()[:12]
         directory = self._directory / run_id
         directory.mkdir(parents=True, exist_ok=False)
@@ -51,6 +62,15 @@ class RunStore:
             "created_at": now(),
         }
         with self._database.write() as connection:
+            if not self._database.is_sqlite:
+                # SQLite's write transactions are alone anyway; elsewhere two could each see no active run.
+                connection.execute(sa.text("LOCK TABLE runs IN EXCLUSIVE MODE"))
+            active = connection.execute(sa.select(runs).where(runs.c.state.in_(ACTIVE_STATES))).first()
+            if active is not None:
+                directory.rmdir()
+                raise UsageError(
+                    f"run {active.id} is {active.state}: one at a time; wait for it, or `tacit runs cancel {active.id}`"
+                )
             connection.execute(sa.insert(runs).values(row))
         return self.get(run_id)
 
@@ -64,20 +84,20 @@ class RunStore:
             row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
         if row is None:
             raise NotFoundError(f"there is no run {run_id!r}: `tacit runs list` shows them")
-        return _to_run(row)
+        return self._to_run(row)
 
     def list(self, limit: int = 50) -> Sequence[Run]:
         """The newest runs first."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(runs).order_by(runs.c.created_at.desc()).limit(limit)).all()
-        return [_to_run(row) for row in rows]
+        return [self._to_run(row) for row in rows]
 
     def active(self) -> Run | None:
         """The run that is running or waiting, if any: there is one at a time."""
-        query = sa.select(runs).where(runs.c.state.in_(("queued", "running"))).order_by(runs.c.created_at)
+        query = sa.select(runs).where(runs.c.state.in_(ACTIVE_STATES)).order_by(runs.c.created_at)
         with self._database.read() as connection:
             row = connection.execute(query).first()
-        return None if row is None else _to_run(row)
+        return None if row is None else self._to_run(row)
 
     def last_feedback_until(self) -> datetime | None:
         """The newest judgement that a finished cycle has learned from, promoted or not."""
@@ -92,6 +112,37 @@ class RunStore:
         """Mark a queued, failed, cancelled or interrupted run as running."""
         self._update(run_id, RESUMABLE_STATES, state="running", started_at=now(), finished_at=None, reason="")
         return self.get(run_id)
+
+    @contextmanager
+    def working_on(self, run_id: str) -> Iterator[None]:
+        """Hold the run while the block lasts; the hold ends with the process, however that ends.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UsageError: another process works on it.
+        """
+        directory = self.get(run_id).directory
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / LOCK_FILE).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"run {run_id} is being worked on by another process: wait for it, or `tacit runs cancel {run_id}`"
+                ) from error
+            yield
+
+    def is_worked_on(self, run_id: str) -> bool:
+        """Whether a living process works on this run. A run whose directory is not here is another machine's, and taken to be."""
+        directory = self._directory / run_id
+        if not directory.is_dir():
+            return True
+        with (directory / LOCK_FILE).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def report(self, run_id: str, progress: StageProgress) -> None:
         """Store progress.
@@ -134,7 +185,7 @@ class RunStore:
 
     def fail(self, run_id: str, reason: str) -> None:
         """Record why a run could not go on; it can be resumed."""
-        self._try_update(run_id, ("queued", "running"), state="failed", reason=reason, finished_at=now())
+        self._try_update(run_id, ACTIVE_STATES, state="failed", reason=reason, finished_at=now())
 
     def cancel(self, run_id: str) -> Run:
         """Ask a queued or running run to stop; it keeps its checkpoints and can be resumed.
@@ -145,9 +196,7 @@ class RunStore:
         """
         run = self.get(run_id)
         reason = "cancelled by a person"
-        if not self._try_update(
-            run_id, ("queued", "running"), state="cancelled", reason=reason, finished_at=now()
-        ):
+        if not self._try_update(run_id, ACTIVE_STATES, state="cancelled", reason=reason, finished_at=now()):
             raise UsageError(f"run {run_id} is already {run.state}: there is nothing to cancel")
         return self.get(run_id)
 
@@ -163,7 +212,7 @@ class RunStore:
         with self._database.write() as connection:
             return bool(connection.execute(statement).rowcount)
 
-
-def _to_run(row: sa.Row[Any]) -> Run:
-    values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's documented public name for it
-    return Run(**(values | {"directory": Path(values["directory"])}))
+    def _to_run(self, row: sa.Row[Any]) -> Run:
+        values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's documented public name for it
+        # Where the home lies now, which is not where it lay when the run was made if it was moved or restored.
+        return Run(**(values | {"directory": self._directory / values["id"]}))

@@ -1,6 +1,6 @@
 """When to retrain: by the clock (a cron expression, in UTC) or by the number of new judgements. Pure decisions and one stored row.
 
-Knows nothing of workers or training; `scheduler.py` acts on it.
+Knows nothing of workers or training; `ui/worker.py` acts on it.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def simulate(
     user_ids: Sequence[str],
     readers: Sequence[Reader],
     collections: Sequence[str] | None,
-    store_answer: Callable[[Answer, str], None],
+    store_answer: Callable[[Answer, str], object],
     store_judgement: Callable[[Judgement], object],
     settings: SimulationSettings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,

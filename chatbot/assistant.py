@@ -201,6 +201,40 @@ class Assistant:
                 break
         return [*answers.values(), *repeats][:n]
 
+    def sample_many(
+        self,
+        prepared: Sequence[PreparedTurn],
+        n: int,
+        sampling: Sampling | None = None,
+        policy_id: str | None = None,
+    ) -> list[list[Answer]]:
+        """`n` answers to each of several prepared turns, all in one batch; unlike `sample` it does not ask again for different ones.
+
+        Args:
+            prepared: From `prepare`.
+            n: How many answers each.
+            sampling: Temperature above 0, else all are the same; default `sample_temperature`.
+            policy_id: Who writes; None for the serving policy.
+        """
+        if n < 1:
+            raise UsageError(f"n is {n}: ask for at least 1 answer")
+        sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
+        generator = self._policies.generator(policy_id)
+        asked = [turn for turn in prepared if turn.answerable]
+        started = time.perf_counter()
+        prompts = [turn.messages for turn in asked for _ in range(n)]
+        completions = iter(generator.generate(prompts, sampling) if prompts else ())
+        seconds = (time.perf_counter() - started) / max(1, len(prompts))
+        return [
+            [
+                self.finish(turn, next(completions), generator, sampling, seconds=seconds)
+                if turn.answerable
+                else self.refuse(turn, generator.policy_id, sampling)
+                for _ in range(n)
+            ]
+            for turn in prepared
+        ]
+
     def finish(
         self,
         prepared: PreparedTurn,

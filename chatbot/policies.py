@@ -60,6 +60,17 @@ class PolicyRegistry:
             log.info("base_policy_added_elsewhere")
         return self.get(BASE_ID)
 
+    def relocate(self, directory: Path) -> None:
+        """Find the bundles again after the home was moved or restored elsewhere: `directory/ID` is where a policy's bundle lies."""
+        with self._db.read() as connection:
+            rows = connection.execute(sa.select(tables.policies.c.id, tables.policies.c.path)).all()
+        for row in rows:
+            place = directory.resolve() / row.id
+            if Path(row.path).name == row.id and row.path != str(place) and place.is_dir():
+                with self._db.write() as connection:
+                    _set(connection, row.id, path=str(place))
+                log.info("policy_relocated", policy_id=row.id)
+
     def add(self, version: PolicyVersion) -> None:
         """Register a candidate (or an already rejected one).
 

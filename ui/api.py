@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from chatbot.errors import SignInError
 from chatbot.records import Role, User
+from knowledge_base.errors import AccessDeniedError, UsageError
 from knowledge_base.records import Document
 from ui.document_page import render_document
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class FeedbackBody(BaseModel):
-    """A judgement by a program, on answers that were given to the same person."""
+    """A judgement by a program, on answers that were given to the same person; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     kind: str = Field(description="rating, comparison, ranking or demonstration")
     answer_id: str | None = None
@@ -40,7 +44,7 @@ def current_user(request: Request) -> User:
     """The person the gate let in."""
     user = getattr(request.state, "user", None)
     if not isinstance(user, User):
-        raise HTTPException(401, "sign in, or send a bearer key")
+        raise SignInError("sign in, or send a bearer key")
     return user
 
 
@@ -48,7 +52,7 @@ def require_role(request: Request, role: Role) -> User:
     """The person, when they have the role."""
     user = current_user(request)
     if user.role != role:
-        raise HTTPException(403, f"this needs the role {role}")
+        raise AccessDeniedError(f"this needs the role {role}")
     return user
 
 
@@ -151,13 +155,13 @@ def _add_feedback(router: APIRouter, services: Services) -> None:
         }
         handler = handlers.get(body.kind)
         if handler is None:
-            raise HTTPException(422, f"kind {body.kind!r} is unknown: use one of {', '.join(handlers)}")
+            raise UsageError(f"kind {body.kind!r} is unknown: use one of {', '.join(handlers)}")
         return {"id": handler(user, body)}
 
 
 def _rate(services: Services, user: User, body: FeedbackBody) -> str:
     if body.answer_id is None or body.label is None:
-        raise HTTPException(422, "a rating needs answer_id and label")
+        raise UsageError("a rating needs answer_id and label")
     judgement = services.feedback.rate(
         user, body.answer_id, body.label, reasons=body.reasons, comment=body.comment, surface="api"
     )
@@ -166,7 +170,7 @@ def _rate(services: Services, user: User, body: FeedbackBody) -> str:
 
 def _rank(services: Services, user: User, body: FeedbackBody) -> str:
     if len(body.answer_ids) < 2:
-        raise HTTPException(422, "a comparison needs two or more answer_ids")
+        raise UsageError("a comparison needs two or more answer_ids")
     judgement = services.feedback.rank(
         user, body.answer_ids, body.ranking, both_bad=body.both_bad, comment=body.comment, surface="api"
     )
@@ -175,7 +179,7 @@ def _rank(services: Services, user: User, body: FeedbackBody) -> str:
 
 def _demonstrate(services: Services, user: User, body: FeedbackBody) -> str:
     if not body.answer:
-        raise HTTPException(422, "a demonstration needs answer, and answer_id or question")
+        raise UsageError("a demonstration needs answer, and answer_id or question")
     judgement = services.feedback.demonstrate(
         user, text=body.answer, answer_id=body.answer_id, question=body.question, surface="api"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -21,12 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatbot.errors import SignInError
 from chatbot.records import Role, User
+from knowledge_base.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
 COOKIE = "tacit_session"
-OPEN_PATHS = ("/healthz", "/readyz", "/sign-in", "/sign-out", "/static/", "/favicon.ico", "/robots.txt")
-"""Reachable without a session; everything else is not."""
+OPEN_PATHS = ("/healthz", "/readyz", "/sign-in", "/sign-out", "/favicon.ico", "/robots.txt")
+"""Reachable without a session, besides `/static/`; everything else is not."""
 PAGE_ROLES: dict[str, frozenset[Role]] = {
     "/admin": frozenset({"admin"}),
     "/ops": frozenset({"ops"}),
@@ -52,6 +54,13 @@ _CONTENT_RULES = (
     "frame-ancestors 'none'",
 )
 CONTENT_SECURITY_POLICY = "; ".join(_CONTENT_RULES)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+"""On every response."""
 
 FindUser = Callable[[str], User | None]
 
@@ -78,10 +87,11 @@ class Gate:
     Written against ASGI itself: Starlette's request middleware would buffer streams.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Gatekeeper) -> None:
-        """Guard `app`."""
+    def __init__(self, app: ASGIApp, keeper: Gatekeeper, *, max_body_bytes: int) -> None:
+        """Guard `app`; a request whose body says it is larger than `max_body_bytes` is refused before it is read."""
         self.app = app
         self.keeper = keeper
+        self.max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one request."""
@@ -89,7 +99,8 @@ class Gate:
             await self.app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
-        refusal = self._refusal(connection, scope)
+        # In a thread: finding the user asks the database, which may be waiting for a writer.
+        refusal = await run_in_threadpool(self._refusal, connection, scope)
         target = refusal or self.app
         await target(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
 
@@ -97,12 +108,18 @@ class Gate:
         path = scope["path"]
         if _crosses_sites(connection.headers, scope):
             return JSONResponse({"error": "this request came from another site"}, status_code=403)
-        user = self.keeper.user(connection)
-        scope.setdefault("state", {})["user"] = user
-        if path.startswith(OPEN_PATHS):
+        if path in OPEN_PATHS or path.startswith("/static/"):
             return None
+        try:
+            user = self.keeper.user(connection)
+        except StorageError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+        scope.setdefault("state", {})["user"] = user
         if user is None:
             return _to_sign_in(connection, scope)
+        too_large = _too_large(connection.headers, self.max_body_bytes)
+        if too_large is not None:
+            return too_large
         for prefix, roles in PAGE_ROLES.items():
             if (path == prefix or path.startswith(prefix + "/")) and user.role not in roles:
                 return _forbidden(connection, roles)
@@ -110,11 +127,19 @@ class Gate:
 
 
 def _crosses_sites(headers: Headers, scope: Scope) -> bool:
-    # A browser always sends Origin with a cross-site write; a program with a bearer key sends none.
-    if scope.get("method", "GET") in {"GET", "HEAD", "OPTIONS"}:
+    # A browser always sends Origin with a cross-site write or a WebSocket; a program with a bearer key sends none.
+    if scope.get("method") in {"GET", "HEAD", "OPTIONS"}:
         return False
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
+
+
+def _too_large(headers: Headers, max_bytes: int) -> Response | None:
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length) <= max_bytes:
+        return None
+    error = f"the request is larger than {max_bytes / 1e6:.0f} MB: split the file, or raise server.max_upload_bytes"
+    return JSONResponse({"error": error}, status_code=413)
 
 
 def _wants_page(connection: HTTPConnection) -> bool:
@@ -139,10 +164,8 @@ def _with_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-            headers.setdefault("X-Content-Type-Options", "nosniff")
-            headers.setdefault("X-Frame-Options", "DENY")
-            headers.setdefault("Referrer-Policy", "same-origin")
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
         await send(message)
 
     return wrapped
@@ -210,7 +233,8 @@ async def handle_sign_in(
         return JSONResponse({"error": str(error)}, status_code=413)
     name, next_path = form.get("name", ""), safe_next(form.get("next", ""))
     try:
-        token = sign_in(name, form.get("password", ""))
+        # In a thread: a password is slow to check on purpose, and nobody else should wait for it.
+        token = await run_in_threadpool(sign_in, name, form.get("password", ""))
     except SignInError as error:
         return HTMLResponse(sign_in_page(next_path=next_path, error=str(error), name=name), status_code=401)
     response = RedirectResponse(next_path, status_code=303)

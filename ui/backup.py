@@ -7,19 +7,19 @@ SQLite's own online backup, so that a running server does no harm. A PostgreSQL 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import gzip
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from knowledge_base.errors import StorageError, UsageError
-from ui.home import Home, open_home
+from ui.home import DATABASE_FILE, Home, open_home
 from ui.settings import load_settings
 
 _FOLDERS = ("files", "policies")
-_DATABASE = "tacit.db"
 
 
 def write_backup(home_path: Path, out: Path) -> int:
@@ -39,9 +39,9 @@ def write_backup(home_path: Path, out: Path) -> int:
     partial = out.with_name(out.name + ".part")
     try:
         with _database_copy(home) as copy, tarfile.open(partial, "w:gz") as archive:
-            archive.add(copy, arcname=_DATABASE)
+            archive.add(copy, arcname=DATABASE_FILE)
             for folder in _FOLDERS:
-                archive.add(home.path / folder, arcname=folder)
+                _add_folder(archive, home, folder)
             if home.settings_file.exists():
                 archive.add(home.settings_file, arcname=home.settings_file.name)
         partial.rename(out)
@@ -52,11 +52,21 @@ def write_backup(home_path: Path, out: Path) -> int:
     return out.stat().st_size
 
 
+def _add_folder(archive: tarfile.TarFile, home: Home, folder: str) -> None:
+    for path in sorted((home.path / folder).rglob("*")):
+        name = path.relative_to(home.path)
+        if any(part.startswith(".") or part.endswith(".part") for part in name.parts):
+            continue  # being written at this moment, and in no row of the database copy
+        # Deleted since it was listed: the copy of the database is older, and restoring says that the original is not kept.
+        with contextlib.suppress(FileNotFoundError):
+            archive.add(path, arcname=str(name), recursive=False)
+
+
 @contextlib.contextmanager
 def _database_copy(home: Home) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=home.path) as folder:
-        copy = Path(folder) / _DATABASE
-        source_file = home.path / _DATABASE
+        copy = Path(folder) / DATABASE_FILE
+        source_file = home.path / DATABASE_FILE
         with (
             contextlib.closing(sqlite3.connect(source_file)) as source,
             contextlib.closing(sqlite3.connect(copy)) as target,
@@ -71,17 +81,24 @@ def restore_backup(file: Path, home_path: Path) -> None:
     Raises:
         UsageError: the home is not empty, or the file is not a backup.
     """
-    if home_path.exists() and any(home_path.iterdir()):
+    if home_path.exists() and (not home_path.is_dir() or any(home_path.iterdir())):
         raise UsageError(f"{home_path} is not empty: restore into a new --home")
     if not file.is_file():
         raise UsageError(f"there is no file {file}")
-    home_path.mkdir(parents=True, exist_ok=True)
+    home_path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home_path.parent, prefix=".restoring-") as folder:
+        unpacked = Path(folder) / "home"
+        _unpack(file, unpacked)
+        # The home appears whole or not at all.
+        unpacked.replace(home_path)
+
+
+def _unpack(file: Path, into: Path) -> None:
     try:
         with tarfile.open(file) as archive:
-            if _DATABASE not in archive.getnames():
+            if DATABASE_FILE not in archive.getnames():
                 raise UsageError(f"{file} is not a backup made by `tacit backup`")
             # The data filter refuses absolute paths, links out of the folder and device files.
-            archive.extractall(home_path, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        shutil.rmtree(home_path)
+            archive.extractall(into, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{file} is not a backup, or is damaged: {error}") from error

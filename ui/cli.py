@@ -6,6 +6,8 @@ import click and nothing heavy: `tacit --help` answers within a second.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -70,23 +72,27 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
-    debug = "--debug" in arguments
     try:
-        tacit.main(args=arguments, prog_name="tacit", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.Abort:
-        return _say("stopped", 1)
-    except click.ClickException as error:
+        outcome = tacit.main(args=arguments, prog_name="tacit", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show(sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except click.ClickException as error:
+        return _say(_usage_line(error), 2)
+    except (click.Abort, KeyboardInterrupt):
         return _say("stopped; run the command again to go on", 1)
     except Exception as error:
-        if debug:
+        if "--debug" in arguments:
             raise
         return _explain(error)
-    return 0
+    # Outside standalone mode click hands the code of `Exit` back instead of raising it.
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _usage_line(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "tacit"
+    return f"{error.format_message().rstrip('.')}: see `{command} --help`"
 
 
 def _explain(error: Exception) -> int:
@@ -96,19 +102,36 @@ def _explain(error: Exception) -> int:
         return _say(str(error), 2)
     if isinstance(error, TacitError):
         return _say(str(error), 1)
+    if isinstance(error, UnicodeError):
+        return _say(f"a file is not UTF-8 text: {error}", 1)
     if isinstance(error, ValueError):
         # Settings dataclasses reject bad values by name with ValueError.
         return _say(str(error), 2)
-    if isinstance(error, OSError) and error.errno in {28, 122}:
-        return _say(
-            f"no space left on the disk ({error.filename or 'home directory'}): free some and run the command again; nothing saved is lost",
-            1,
-        )
+    if isinstance(error, BrokenPipeError):
+        return _leave_quietly()
+    if isinstance(error, OSError):
+        return _say(_system_line(error), 1)
     if isinstance(error, MemoryError):
         return _say("out of memory: close other programs, or lower the batch sizes in settings.toml", 1)
     return _say(
         f"unexpected {type(error).__name__}: {error} (run again with --debug and report the traceback)", 1
     )
+
+
+def _system_line(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        place = error.filename or "the home directory"
+        return (
+            f"no space left on the disk ({place}): free some and run the command again; nothing saved is lost"
+        )
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}: check the path and its permissions"
+
+
+def _leave_quietly() -> int:
+    """Whoever read our output has had enough (`tacit audit list | head`): no error, and nothing more to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _say(line: str, code: int) -> int:

@@ -38,7 +38,7 @@ def ingest(context: Context, paths: tuple[Path, ...], collection: str, groups: s
             OPERATOR, "ingest", collection, documents=report.documents, failed=len(report.failed)
         )
     for failure in report.failed:
-        context.note(f"failed: {failure.path}: {failure.error}")
+        context.complain(f"{failure.path}: {failure.error}")
     context.emit(_as_json(report), _as_text(report, collection))
     if report.failed and not (report.documents or report.skipped):
         raise click.exceptions.Exit(1)

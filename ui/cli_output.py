@@ -47,6 +47,10 @@ class Context:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
+    def complain(self, line: str) -> None:
+        """Say what went wrong with a part of the work, in the form of all errors."""
+        self.note("tacit: " + " ".join(line.split()))
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
@@ -127,13 +131,13 @@ def _rich_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _line_reporter(description: str) -> Callable[[int, int, str], None]:
-    started = time.monotonic()
-    last = started - REPORT_EVERY_SECONDS
+    started = last = time.monotonic()
 
     def update(done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < REPORT_EVERY_SECONDS and done != total:
+        # The end is told only where there was something to wait for: a command of a second says nothing.
+        if now - last < REPORT_EVERY_SECONDS and (done != total or last == started):
             return
         last = now
         elapsed = now - started

@@ -206,8 +206,7 @@ def cancel_run(context: Context, run_id: str) -> None:
     from ui.wiring import open_services
 
     with open_services(context.home) as services:
-        run = services.runs.cancel(run_id)
-        services.audit.record(OPERATOR, "run.cancel", run_id)
+        run = services.cancel_run(run_id, actor=OPERATOR)
     context.emit({"run": run.id, "state": run.state}, f"run {run.id} is {run.state}")
 
 

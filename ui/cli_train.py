@@ -107,12 +107,21 @@ def _run_stages(context: Context, kind: str, overrides: tuple[str, ...]) -> None
 @command_options
 def pretrain(context: Context, overrides: tuple[str, ...]) -> None:
     """Train an embedded base model from plain text; takes hours, resumes where it was stopped."""
-    from alignment.pretrain import PretrainSettings
     from alignment.pretrain import pretrain as run_pretraining
+    from alignment.pretrain_settings import PretrainSettings
     from alignment.settings import apply_overrides
 
     settings = apply_overrides(PretrainSettings, list(overrides))
     with progress_bar("Pretraining") as update:
-        result = run_pretraining(settings, progress=lambda p: update(p.done, p.total, p.note))
-    payload = dataclasses.asdict(result)
-    context.emit(payload, ", ".join(f"{name} {value}" for name, value in payload.items()))
+        result = run_pretraining(
+            settings, progress=lambda p: update(p.step, p.total_steps, f"loss {p.loss:.3f}")
+        )
+    figures = dataclasses.asdict(result)
+    payload: dict[str, Any] = {
+        "run": str(result.checkpoint),
+        "policy": None,
+        "gates": [],
+        "promoted": False,
+        "metrics": figures,
+    }
+    context.emit(payload, ", ".join(f"{name} {value}" for name, value in figures.items()))

@@ -105,11 +105,12 @@ def make_accounts(services: Services) -> list[DemoAccount]:
         name = entry["username"]
         if services.accounts.find(name) is None:
             known[name] = generate_password()
+            # Saved first: killed between the two, the next start still knows the password.
+            _save_private(file, json.dumps(known, indent=1))
             services.accounts.add(name, role=entry["role"], groups=entry["groups"], password=known[name])
             services.audit.record(DEMO, "user.add", name, role=entry["role"])
         password = known.get(name, "(set by you)")
         accounts.append(DemoAccount(name=name, role=entry["role"], title=entry["title"], password=password))
-    _save_private(file, json.dumps(known, indent=1))
     return accounts
 
 

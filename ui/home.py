@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 HEAD_REVISION = "0001"
 """The newest migration in `ui/migrations/versions`; a test keeps it true."""
+DATABASE_FILE = "tacit.db"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -65,14 +66,16 @@ def open_home(path: Path, *, create: bool) -> Home:
         NotFoundError: it does not exist and `create` is False.
         StorageError: it cannot be used: a file of that name, no permission, no space.
     """
-    home = Home(path=path)
-    if not path.exists() and not create:
-        raise NotFoundError(
-            f"there is no Tacit home at {path}: run `tacit init --home {path}` or `tacit demo`"
-        )
-    if path.exists() and not path.is_dir():
-        raise StorageError(f"{path} is a file, not a directory: give another --home")
+    # Absolute: runs and bundles remember their paths, and the next command may be started elsewhere.
+    home = Home(path=path.resolve())
     try:
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path} is a file, not a directory: give another --home")
+        if not create and not _is_home(home):
+            # Any other directory must not be littered with ours by a mistyped --home.
+            raise NotFoundError(
+                f"there is no Tacit home at {path}: run `tacit init --home {path}` or `tacit demo`"
+            )
         for folder in (path, home.files, home.uploads, home.policies, home.runs):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,16 +89,35 @@ def open_home(path: Path, *, create: bool) -> Home:
     return home
 
 
+def _is_home(home: Home) -> bool:
+    has_data = (home.path / DATABASE_FILE).exists() or home.settings_file.exists()
+    return has_data or (home.path.is_dir() and "TACIT_DATABASE_URL" in os.environ)
+
+
 def open_database(home: Home, url: str | None) -> Database:
     """Open the database and bring its schema up to date.
 
     Raises:
         StorageError: it was written by a newer version, or cannot be opened.
     """
-    database = Database(url or sqlite_url(home.path / "tacit.db"))
+    database = Database(url or sqlite_url(home.path / DATABASE_FILE))
+    try:
+        _bring_up_to_date(database, home)
+    except sa.exc.DatabaseError as error:
+        database.dispose()
+        raise StorageError(
+            f"the database of {home.path} cannot be read ({error.orig}): restore a backup with `tacit restore`, or give another --home"
+        ) from error
+    except BaseException:
+        database.dispose()
+        raise
+    return database
+
+
+def _bring_up_to_date(database: Database, home: Home) -> None:
     revision = current_revision(database)
     if revision == HEAD_REVISION:
-        return database
+        return
     if revision is not None and revision not in known_revisions():
         raise StorageError(
             f"{home.path} was written by a newer version of Tacit (schema {revision}, this one knows {HEAD_REVISION}): "
@@ -103,7 +125,6 @@ def open_database(home: Home, url: str | None) -> Database:
         )
     migrate(database)
     log.info("schema_migrated", before=revision, after=HEAD_REVISION)
-    return database
 
 
 def current_revision(database: Database) -> str | None:

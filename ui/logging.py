@@ -1,6 +1,7 @@
 """Logging, configured here and nowhere else: structured events on stderr, pretty on a terminal, JSON lines elsewhere.
 
-One canonical line per turn and per stage is logged by their owners. Questions and answers are never logged: logs are read by people
+One canonical line per turn and per stage is logged by their owners. A single command logs nothing unless `--debug` is given: what goes wrong
+it says itself, in one line. Questions and answers are never logged: logs are read by people
 who may not read the documents.
 """
 
@@ -18,9 +19,9 @@ def configure_logging(*, debug: bool = False, verbose: bool = False) -> None:
 
     Args:
         debug: Everything, libraries included.
-        verbose: Our own information lines; the server sets it, single commands only warn.
+        verbose: Our own information lines and the libraries' warnings; the server and the worker set it.
     """
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.CRITICAL
     _quiet_libraries(debug)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -39,7 +40,7 @@ def configure_logging(*, debug: bool = False, verbose: bool = False) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
+        level=logging.DEBUG if debug else logging.WARNING if verbose else logging.ERROR,
         stream=sys.stderr,
         format="%(levelname)s %(name)s %(message)s",
         force=True,

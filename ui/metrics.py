@@ -12,6 +12,9 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 if TYPE_CHECKING:
     from ui.wiring import Services
 
+MOST_JOBS = 100_000
+"""More than this are not counted."""
+
 
 def render_metrics(services: Services) -> str:
     """All metrics in Prometheus' text format."""
@@ -41,7 +44,7 @@ def render_metrics(services: Services) -> str:
         gauge("tacit_documents", "Documents.", collection.n_documents, collection=collection.name)
         gauge("tacit_chunks", "Chunks.", collection.n_chunks, collection=collection.name)
     for state in ("queued", "running", "failed"):
-        count = len(services.jobs.list_jobs(states=[state]))
+        count = len(services.jobs.list_jobs(states=[state], limit=MOST_JOBS))
         gauge("tacit_jobs", "Background jobs.", count, state=state)
     serving = services.registry.serving()
     gauge("tacit_policy_serving", "1 for the policy that serves.", 1, policy=serving.id, stage=serving.stage)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from chatbot.prompt import Message
 from chatbot.records import Answer, Sampling, User
-from chatbot.turn_events import TextWritten, TurnFinished
-from knowledge_base.errors import TacitError
+from chatbot.turn_events import TextWritten, TurnEvent, TurnFinished
+from knowledge_base.database import new_id
+from knowledge_base.errors import TacitError, UsageError
 from ui.api import current_user
 from ui.document_page import source_link
 
@@ -52,6 +54,11 @@ class ChatRequest(BaseModel):
     collections: list[str] | None = Field(default=None, description="our addition: where to search")
 
 
+def error_body(error: TacitError) -> dict[str, Any]:
+    """An error in OpenAI's shape, which their clients show."""
+    return {"error": {"message": str(error), "type": type(error).__name__, "param": None, "code": None}}
+
+
 def make_router(services: Services) -> APIRouter:
     """The routes of this module, on the given services."""
     router = APIRouter()
@@ -67,7 +74,7 @@ def make_router(services: Services) -> APIRouter:
         """Answer the last user message from the documents that the person may read."""
         user = current_user(request)
         question, history = _split(body.messages)
-        policy_id = None if body.model == SERVING_MODEL else body.model
+        policy_id = _policy_id(services, body.model)
         sampling = Sampling(
             temperature=body.temperature, top_p=body.top_p, max_new_tokens=body.max_tokens, seed=body.seed
         )
@@ -78,8 +85,11 @@ def make_router(services: Services) -> APIRouter:
             "sampling": sampling,
         }
         if body.stream:
-            events = _stream(services, user, question, arguments, body.model)
-            return StreamingResponse(events, media_type="text/event-stream")
+            events = services.assistant.stream(question, user.as_reader(), **arguments)
+            # The first event before the status line: what is wrong with the question or the policy becomes a status of its own.
+            first = next(events)
+            chunks = _stream(services, user, chain([first], events), body.model)
+            return StreamingResponse(chunks, media_type="text/event-stream")
         answer = services.assistant.answer(question, user.as_reader(), **arguments)
         services.answers.save(answer, user.id, "api")
         return JSONResponse(_completion(answer, body.model))
@@ -87,9 +97,20 @@ def make_router(services: Services) -> APIRouter:
     return router
 
 
+def _policy_id(services: Services, model: str) -> str | None:
+    if model == SERVING_MODEL:
+        return None
+    policy = services.registry.get(model)
+    if policy.state == "rejected":
+        raise UsageError(
+            f"policy {policy.id} was rejected by its gates and answers nobody: use {SERVING_MODEL!r}"
+        )
+    return policy.id
+
+
 def _split(messages: Sequence[ChatMessage]) -> tuple[str, list[Message]]:
     if messages[-1].role != "user":
-        raise HTTPException(422, "the last message must be the user's question")
+        raise UsageError("the last message must be the user's question")
     # System messages of clients are left out: the instruction is ours, and part of what was trained and gated.
     history = [Message(role=m.role, content=m.content) for m in messages[:-1] if m.role != "system"]
     return messages[-1].content, history
@@ -127,14 +148,13 @@ def _extras(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _stream(
-    services: Services, user: User, question: str, arguments: dict[str, Any], model: str
-) -> Iterator[str]:
-    created = int(time.time())
+def _stream(services: Services, user: User, events: Iterator[TurnEvent], model: str) -> Iterator[str]:
+    created, stream_id = int(time.time()), f"chatcmpl-{new_id()}"
 
     def chunk(delta: dict[str, str], finish: str | None = None, **extra: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         body = {
+            "id": stream_id,
             "object": "chat.completion.chunk",
             "created": created,
             "model": model,
@@ -145,7 +165,7 @@ def _stream(
 
     yield chunk({"role": "assistant", "content": ""})
     try:
-        for event in services.assistant.stream(question, user.as_reader(), **arguments):
+        for event in events:
             if isinstance(event, TextWritten):
                 yield chunk({"content": event.text})
             elif isinstance(event, TurnFinished):
@@ -154,5 +174,5 @@ def _stream(
                 yield chunk({}, "stop", tacit={**_extras(event.answer), "text": event.answer.text})
     except TacitError as error:
         # The status line is long gone: the error travels in the stream, as OpenAI's does.
-        yield f"data: {json.dumps({'error': {'message': str(error), 'type': type(error).__name__}})}\n\n"
+        yield f"data: {json.dumps(error_body(error))}\n\n"
     yield "data: [DONE]\n\n"

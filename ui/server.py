@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
-from chatbot.errors import FeedbackError, GenerationError, SignInError
+from chatbot.errors import FeedbackError, GenerationError, PolicyError, SignInError
 from chatbot.records import Role
 from knowledge_base.errors import (
     AccessDeniedError,
@@ -28,7 +30,17 @@ from knowledge_base.errors import (
     UsageError,
 )
 from ui import api, openai_api
-from ui.auth import Gate, Gatekeeper, handle_sign_in, handle_sign_out, page, safe_next, sign_in_page
+from ui.auth import (
+    SECURITY_HEADERS,
+    Gate,
+    Gatekeeper,
+    handle_sign_in,
+    handle_sign_out,
+    page,
+    safe_next,
+    sign_in_page,
+)
+from ui.page_guard import UNEXPECTED, sentence
 
 if TYPE_CHECKING:
     from ui.wiring import Services
@@ -36,6 +48,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+FORM_BYTES = 1 << 20
+"""What a request may be longer than the largest file: the form around it."""
 STATUS_OF: dict[type[TacitError], int] = {
     UsageError: 422,
     NotFoundError: 404,
@@ -43,6 +57,7 @@ STATUS_OF: dict[type[TacitError], int] = {
     DocumentError: 422,
     FeedbackError: 422,
     SignInError: 401,
+    PolicyError: 409,
     GenerationError: 503,
     StorageError: 503,
 }
@@ -85,7 +100,9 @@ def create_app(services: Services, *, with_pages: bool = True) -> FastAPI:
     keeper = Gatekeeper(
         user_of_session=services.sign_in.user_of_session, user_of_key=services.api_keys.user_of_key
     )
-    app.add_middleware(Gate, keeper=keeper)
+    app.add_middleware(
+        Gate, keeper=keeper, max_body_bytes=services.settings.server.max_upload_bytes + FORM_BYTES
+    )
     return app
 
 
@@ -93,10 +110,35 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(TacitError)
     def explain(request: Request, error: TacitError) -> Response:
         status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
-        if "text/html" in request.headers.get("accept", ""):
-            body = f"<p>{html.escape(str(error))}</p><p><a href='/chat/'>Back to the chat</a></p>"
-            return HTMLResponse(page("That did not work", body), status_code=status)
-        return JSONResponse({"error": str(error)}, status_code=status)
+        return _failure(request, error, status)
+
+    @app.exception_handler(RequestValidationError)
+    def refuse(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path"})
+        return _failure(request, UsageError(f"{field or 'the request'}: {first['msg']}"), 422)
+
+    @app.exception_handler(HTTPException)
+    def answer(request: Request, error: HTTPException) -> Response:
+        return _failure(request, TacitError(str(error.detail)), error.status_code)
+
+    @app.exception_handler(Exception)
+    def hide(request: Request, error: Exception) -> Response:
+        log.error("request_failed", path=request.url.path, exc_info=error)
+        response = _failure(request, TacitError(UNEXPECTED), 500)
+        # Sent from outside the gate, which otherwise sets them.
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+
+def _failure(request: Request, error: TacitError, status: int) -> Response:
+    """An error as whoever asked can read it: a page, OpenAI's shape, or a plain object."""
+    if "text/html" in request.headers.get("accept", ""):
+        body = f"<p>{html.escape(sentence(str(error)))}</p><p><a href='/chat/'>Back to the chat</a></p>"
+        return HTMLResponse(page("That did not work", body), status_code=status)
+    if request.url.path.startswith("/v1/"):
+        return JSONResponse(openai_api.error_body(error), status_code=status)
+    return JSONResponse({"error": str(error)}, status_code=status)
 
 
 def _add_sign_in(app: FastAPI, services: Services) -> None:

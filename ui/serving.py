@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from knowledge_base.errors import UsageError
+from knowledge_base.errors import StorageError, UsageError
 from ui.cli_output import Context
 from ui.logging import configure_logging
 
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 LOCAL_HOSTS = ("127.0.0.1", "0.0.0.0")  # noqa: S104 -- compared with, not bound to
 WORKER_STOP_SECONDS = 20
 """How long a worker may take to finish its step before it is killed."""
+WORKER_RESTART_SECONDS = 5.0
+"""Between the death of a worker and the start of the next."""
 
 
 def serve(context: Context, *, host: str, port: int, with_worker: bool) -> None:
@@ -70,6 +73,8 @@ def run_uvicorn(services: Services, *, host: str, port: int, note: Callable[[str
 
     from ui.server import create_app
 
+    # Before the server starts: a model that cannot be loaded is one clear line then, and not a traceback of the server's.
+    services.warm_up()
     app = create_app(services)
     config = uvicorn.Config(
         app,
@@ -81,28 +86,59 @@ def run_uvicorn(services: Services, *, host: str, port: int, note: Callable[[str
         server_header=False,
     )
     note(f"Tacit is at http://{'localhost' if host in LOCAL_HOSTS else host}:{port}/  (Ctrl-C stops it)")
-    uvicorn.Server(config).run()
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise StorageError("the server could not start: the lines above say why")
 
 
 @contextmanager
 def worker_beside(home: Path, *, enabled: bool) -> Iterator[None]:
-    """Run a worker process as long as the block runs."""
+    """Run a worker process as long as the block runs, and a new one when it dies."""
     if not enabled:
         yield
         return
-    command = [sys.executable, "-m", "ui", "worker", "--home", str(home)]
-    environment = {**os.environ, "TACIT_PARENT_PID": str(os.getpid())}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 -- our own interpreter and module
+    stop = threading.Event()
+    keeper = threading.Thread(target=_keep_worker, args=(home, stop), name="worker-keeper")
+    keeper.start()
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(WORKER_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            log.warning("worker_killed", after_seconds=WORKER_STOP_SECONDS)
-            process.kill()
-            process.wait()
+        stop.set()
+        keeper.join()
+
+
+def _keep_worker(home: Path, stop: threading.Event) -> None:
+    while True:
+        process = _start_worker(home)
+        while process.poll() is None and not stop.wait(0.2):
+            pass
+        if stop.is_set():
+            _end_worker(process)
+            return
+        # Training may have run out of memory: uploads must go on, and the run is taken up or given up by the next worker.
+        log.error("worker_died", exit_code=process.returncode, again_in_seconds=WORKER_RESTART_SECONDS)
+        if stop.wait(WORKER_RESTART_SECONDS):
+            return
+
+
+def _start_worker(home: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ui", "worker", "--home", str(home.resolve())]
+    environment = {**os.environ, "TACIT_PARENT_PID": str(os.getpid())}
+    # Its stdout would end up in ours, which belongs to the one JSON object. Its session is its own: Ctrl-C is for us to pass on.
+    return subprocess.Popen(  # noqa: S603 -- our own interpreter and module
+        command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def _end_worker(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(WORKER_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("worker_killed", after_seconds=WORKER_STOP_SECONDS)
+        process.kill()
+        process.wait()
 
 
 def run_worker(context: Context, *, once: bool) -> None:

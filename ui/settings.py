@@ -128,6 +128,10 @@ def _read_file(home: Home) -> dict[str, Any]:
         return tomllib.loads(home.settings_file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{home.settings_file} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(
+            f"{home.settings_file} cannot be read ({error.strerror}): check its permissions"
+        ) from error
 
 
 def _section(home: Home, name: str, value: Any) -> Mapping[str, Any]:

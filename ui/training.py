@@ -24,7 +24,7 @@ from alignment.ppo_settings import PpoSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
 from alignment.reward_training import RewardSettings
 from alignment.sft import SftSettings
-from chatbot.bundles import new_staging, write_bundle
+from chatbot.bundles import delete_bundle, new_staging, write_bundle
 from chatbot.generator import GeneratorLoader
 from chatbot.policies import BASE_ID
 from chatbot.prompt import Message
@@ -116,10 +116,10 @@ class ProductWorld:
         try:
             return self._services.registry.get(policy.id)
         except NotFoundError:
-            directory = self._services.home.policies / policy.id
+            directory = self._services.home.policies.resolve() / policy.id
         if directory.exists():
             # A run that died between sealing the bundle and registering it: nobody can have used it.
-            shutil.rmtree(directory)
+            delete_bundle(directory)
         staging = new_staging(directory)
         for pattern in _WEIGHT_FILES:
             for file in source.glob(pattern):
@@ -179,11 +179,7 @@ def start_training(
         TrainingError: a stage could not go on; the run is marked failed and can be resumed.
     """
     load_training_settings(services, overrides)
-    active = services.runs.active()
-    if active is not None:
-        raise UsageError(
-            f"run {active.id} is {active.state}: one at a time; wait for it, or `tacit runs cancel {active.id}`"
-        )
+    services.fail_abandoned_run()
     run = services.runs.create(kind, {"overrides": list(overrides)})
     return resume_training(services, run.id, progress=progress)
 
@@ -195,10 +191,19 @@ def resume_training(services: Services, run_id: str, *, progress: ProgressFn | N
         NotFoundError: there is no such run.
         TrainingError: a stage could not go on.
         RunCancelled: somebody cancelled it, or the worker is stopping.
+        UsageError: another process works on it, another run is active, or it has ended well.
     """
-    run = services.runs.get(run_id)
-    settings = load_training_settings(services, run.settings.get("overrides", []))
-    run = services.runs.start(run_id)
+    settings = load_training_settings(services, services.runs.get(run_id).settings.get("overrides", []))
+    with services.runs.working_on(run_id):
+        active = services.runs.active()
+        if active is not None and active.id != run_id:
+            raise UsageError(f"run {active.id} is {active.state}: one at a time; wait for it or cancel it")
+        return _work_on(services, services.runs.start(run_id), settings, progress)
+
+
+def _work_on(
+    services: Services, run: Run, settings: TrainingSettings, progress: ProgressFn | None
+) -> CycleResult:
     report = _Report(services, run, progress)
     started = time.monotonic()
     cycle = Cycle(ProductWorld(services, run.id), settings, run, report, cast("CycleKind", run.kind))
@@ -210,10 +215,12 @@ def resume_training(services: Services, run_id: str, *, progress: ProgressFn | N
     except TacitError as error:
         services.runs.fail(run.id, f"{error}; resume it with `tacit runs resume {run.id}`")
         raise
-    except Exception as error:
-        services.runs.fail(
-            run.id, f"{type(error).__name__}: {error}; resume it with `tacit runs resume {run.id}`"
+    except BaseException as error:
+        # Ctrl-C included: a run that nobody works on must not look as if somebody did.
+        why = (
+            "stopped by hand" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
         )
+        services.runs.fail(run.id, f"{why}; resume it with `tacit runs resume {run.id}`")
         raise
     metrics = result.metrics | {"seconds": time.monotonic() - started}
     services.runs.finish(
@@ -235,7 +242,7 @@ def resume_training(services: Services, run_id: str, *, progress: ProgressFn | N
 
 
 class _Report:
-    """Passes progress on to the caller, and to the run's row once a second."""
+    """Passes progress on, to the caller and to the run's row, once a second: each report waits for the disk."""
 
     def __init__(self, services: Services, run: Run, also: ProgressFn | None) -> None:
         self._services = services
@@ -245,10 +252,11 @@ class _Report:
         self._stage = ""
 
     def __call__(self, progress: StageProgress) -> None:
-        if self._also is not None:
-            self._also(progress)
         at = time.monotonic()
-        if progress.stage == self._stage and at - self._last < REPORT_EVERY_SECONDS:
+        is_end = progress.done == progress.total
+        if progress.stage == self._stage and not is_end and at - self._last < REPORT_EVERY_SECONDS:
             return
         self._last, self._stage = at, progress.stage
+        if self._also is not None:
+            self._also(progress)
         self._services.runs.report(self._run.id, progress)

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,10 @@ from chatbot.feedback import FeedbackStore
 from chatbot.passwords import Passwords
 from chatbot.policies import PolicyRegistry
 from chatbot.sign_in import ApiKeys, SignIn
-from knowledge_base.database import Database
-from knowledge_base.errors import AccessDeniedError, TacitError, UsageError
+from knowledge_base.database import Database, now
+from knowledge_base.errors import AccessDeniedError, TacitError
 from knowledge_base.jobs import JobQueue
-from knowledge_base.records import Collection, Reader
+from knowledge_base.records import Collection, Job, Reader
 from knowledge_base.source_files import SourceFiles
 from knowledge_base.store import KnowledgeStore
 from ui.home import Home, open_database, open_home
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
 """The base model that ships with the product."""
 CYCLE_JOB = "cycle"
+START_GRACE = timedelta(seconds=60)
+"""Between a run's row and its job, or the start of the work, lies a moment in which it is not abandoned."""
 EVERYONE = "everyone"
 """In place of a group: every employee."""
 
@@ -276,21 +279,43 @@ class Services:
         Raises:
             UsageError: one is waiting or running already.
         """
-        active = self.runs.active()
-        if active is not None:
-            raise UsageError(
-                f"run {active.id} is {active.state}: one cycle at a time; wait for it or cancel it"
-            )
+        self.fail_abandoned_run()
         run = self.runs.create("cycle", {"overrides": list(overrides)})
         self.jobs.enqueue(CYCLE_JOB, {"run": run.id})
         self.audit.record(actor, "cycle.request", run.id)
         return run
 
     def cancel_run(self, run_id: str, *, actor: str) -> Run:
-        """Stop a run at its next step."""
+        """Stop a run at its next step; one that waits is not begun."""
         run = self.runs.cancel(run_id)
+        job = self._job_of(run_id)
+        if job is not None and job.state == "queued":
+            self.jobs.cancel(job.id)
         self.audit.record(actor, "run.cancel", run_id)
         return run
+
+    def fail_abandoned_run(self) -> Run | None:
+        """Mark the active run failed when nobody works on it and nobody will: its process was killed, or its job given up.
+
+        Returns:
+            The run, if there was such a one; it can be resumed.
+        """
+        run = self.runs.active()
+        if run is None or self.runs.is_worked_on(run.id):
+            return None
+        job = self._job_of(run.id)
+        if job is not None and job.state in {"queued", "running"}:
+            # A running one without a living worker goes back to the queue when it has been silent long enough.
+            return None
+        if job is None and run.state == "queued" and now() - run.created_at < START_GRACE:
+            return None
+        reason = (job.error if job else None) or "the process that worked on it is gone"
+        self.runs.fail(run.id, f"{reason}; resume it with `tacit runs resume {run.id}`")
+        return self.runs.get(run.id)
+
+    def _job_of(self, run_id: str) -> Job | None:
+        jobs = self.jobs.list_jobs(kinds=[CYCLE_JOB])
+        return next((job for job in jobs if job.payload.get("run") == run_id), None)
 
     def run_training(
         self, kind: str, *, overrides: Sequence[str] = (), progress: ProgressFn | None = None
@@ -348,8 +373,8 @@ def open_services(path: Path, *, create: bool = False) -> Iterator[Services]:
     home = open_home(path, create=create)
     settings = load_settings(home)
     services = Services(home=home, settings=settings, db=open_database(home, settings.database.url or None))
-    services.registry.serving()
     try:
+        services.registry.relocate(home.policies)
         yield services
     finally:
         services.close()

@@ -20,6 +20,7 @@ import structlog
 
 from alignment.errors import RunCancelled
 from alignment.records import StageProgress
+from alignment.runs import ACTIVE_STATES
 from alignment.schedule import due_reason
 from knowledge_base.database import new_id, now
 from knowledge_base.errors import NotFoundError, TacitError
@@ -54,13 +55,18 @@ class Worker:
         self._parent_pid = parent_pid
         self._id = f"{os.uname().nodename}-{os.getpid()}-{new_id()[:6]}"
         self._stop = threading.Event()
+        self._crash: Exception | None = None
 
     def stop(self) -> None:
         """Finish the present step's job, then stop. A training run stops at its next report and is resumed later."""
         self._stop.set()
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop.
+
+        Raises:
+            Exception: what ended a lane that should have gone on; the other lane is stopped first.
+        """
         lanes = [
             threading.Thread(target=self._lane, args=(step,), name=step.__name__)
             for step in (self.ingest_step, self.training_step)
@@ -75,6 +81,8 @@ class Worker:
         for lane in lanes:
             lane.join()
         log.info("worker_stopped", worker=self._id)
+        if self._crash is not None:
+            raise self._crash
 
     def run_once(self) -> int:
         """Do everything that is due now. Returns how many jobs were done."""
@@ -94,17 +102,21 @@ class Worker:
                 # The database may be away for a moment; the lane must outlive that.
                 log.warning("worker_step_failed", step=step.__name__, error=str(error))
                 worked = False
+            except Exception as error:  # noqa: BLE001 -- kept for `run`, which raises it: half a worker would look alive
+                self._crash = error
+                self._stop.set()
+                return
             if not worked:
                 self._stop.wait(POLL_SECONDS)
 
     def ingest_step(self) -> bool:
         """Take back jobs of dead workers, then ingest one upload."""
         self._services.jobs.requeue_stale(STALE_AFTER)
-        return self._work_on(INGEST_JOB, self._ingest)
+        return self._work_on(INGEST_JOB, self._ingest, afterwards=self._discard_upload)
 
     def training_step(self) -> bool:
         """Queue a cycle if one is due, then run one waiting cycle."""
-        self._fail_orphaned_runs()
+        self._services.fail_abandoned_run()
         self.schedule_step()
         return self._work_on(CYCLE_JOB, self._train)
 
@@ -127,17 +139,13 @@ class Worker:
         log.info("cycle_due", run=run.id, reason=reason)
         return True
 
-    def _fail_orphaned_runs(self) -> None:
-        """Mark runs that nobody works on: their process died at the command line, or their job was given up."""
-        services = self._services
-        run = services.runs.active()
-        if run is None or run.kind != "cycle":
-            return
-        jobs = [j for j in services.jobs.list_jobs(kinds=[CYCLE_JOB]) if j.payload.get("run") == run.id]
-        if jobs and jobs[0].state == "failed":
-            services.runs.fail(run.id, f"{jobs[0].error}; resume it with `tacit runs resume {run.id}`")
-
-    def _work_on(self, kind: str, do: Callable[[Job], dict[str, Any]]) -> bool:
+    def _work_on(
+        self,
+        kind: str,
+        do: Callable[[Job], dict[str, Any]],
+        *,
+        afterwards: Callable[[Job], None] | None = None,
+    ) -> bool:
         jobs = self._services.jobs
         job = jobs.claim([kind], self._id)
         if job is None:
@@ -161,6 +169,8 @@ class Worker:
         else:
             jobs.finish(job.id, self._id, result)
             log.info("job_done", job=job.id, kind=kind)
+        if afterwards is not None:
+            afterwards(job)
         return True
 
     @contextmanager
@@ -188,7 +198,6 @@ class Worker:
         if not path.exists():
             raise NotFoundError(f"the uploaded file {payload['name']} is gone: upload it again")
         report = services.ingestor.ingest_upload(payload["name"], path.read_bytes(), payload["collection"])
-        services.uploads.discard(payload["upload"])
         failures = [f"{f.path}: {f.error}" for f in report.failed]
         services.audit.record(
             payload["actor"],
@@ -201,13 +210,21 @@ class Worker:
             raise TacitError(failures[0])
         return {"documents": report.documents, "chunks": report.chunks, "skipped": report.skipped}
 
+    def _discard_upload(self, job: Job) -> None:
+        # Only now that the job's end is recorded: killed a moment earlier, the next worker still finds the file.
+        self._services.uploads.discard(job.payload["upload"])
+
     def _train(self, job: Job) -> dict[str, Any]:
+        run = self._services.runs.get(job.payload["run"])
+        if run.state not in ACTIVE_STATES:
+            raise RunCancelled(f"run {run.id} was {run.state} before its turn came")
+
         def progress(report: StageProgress) -> None:
             if self._stop.is_set():
                 raise RunCancelled("the worker is stopping; the run goes on with the next one")
-            self._services.jobs.heartbeat(
-                job.id, self._id, {"stage": report.stage, "done": report.done, "total": report.total}
-            )
+            shown = {"stage": report.stage, "done": report.done, "total": report.total}
+            if not self._services.jobs.heartbeat(job.id, self._id, shown):
+                raise RunCancelled(f"run {run.id} was cancelled, or given to another worker")
 
-        result = self._services.resume_run(job.payload["run"], progress=progress)
+        result = self._services.resume_run(run.id, progress=progress)
         return {"policy": result.policy_id, "promoted": result.promoted, "reason": result.reason}
