@@ -18,15 +18,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from alignment.errors import TrainingError
 from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import ProgressFn, PromptCompletion, RankedCompletions, StageResult
-from alignment.reward_dataset import EncodedJudgements, Encoder, PromptContext, encode_judgements
-from alignment.reward_model import REWARD_FILE, RewardModel
+
+if TYPE_CHECKING:  # these load torch, and the settings here are read where nothing is trained
+    from alignment.reward_dataset import EncodedJudgements
+    from alignment.reward_model import RewardModel
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +51,7 @@ class RewardSettings:
     """Prompts per forward pass; must divide `batch_size`."""
     max_length: int = 1024
     """Longest prompt and one completion together, in tokens; a longer prompt loses its beginning."""
-    context: PromptContext = "full"
+    context: Literal["full", "question"] = "full"
     """What the judge reads before the completion. `full`: question and evidence, so that it can tell a right answer from a
     smooth one and a due refusal from a lazy one; the prompt is shared by its completions, which keeps this affordable.
     `question`: without the evidence, several times faster, judges style only; for very long prompts and few judgements."""
@@ -118,6 +120,8 @@ def train_reward(
         TrainingError: no judgement fits, or a number is not finite.
         RunCancelled: from `progress`.
     """
+    from alignment.reward_dataset import Encoder, encode_judgements
+    from alignment.reward_model import RewardModel
     from alignment.reward_report import measure_judgements
 
     started = time.monotonic()
@@ -303,6 +307,8 @@ def _export(
     std: float,
     metrics: dict[str, float],
 ) -> None:
+    from alignment.reward_model import REWARD_FILE
+
     out_dir.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
