@@ -235,39 +235,6 @@ class Assistant:
             for turn in prepared
         ]
 
-    def sample_many(
-        self,
-        prepared: Sequence[PreparedTurn],
-        n: int,
-        sampling: Sampling,
-        policy_id: str | None = None,
-    ) -> list[list[Answer]]:
-        """N answers to each of several prepared turns, drawn together; they may repeat. For simulations, where people would wait.
-
-        Args:
-            prepared: From `prepare`.
-            n: How many answers each.
-            sampling: Temperature above 0, else all answers of a turn are the same.
-            policy_id: Who writes; None for the serving policy.
-        """
-        generator = self._policies.generator(policy_id)
-        asked = [turn for turn in prepared if turn.answerable]
-        started = time.perf_counter()
-        drawn = (
-            generator.generate([turn.messages for turn in asked for _ in range(n)], sampling) if asked else []
-        )
-        seconds = (time.perf_counter() - started) / max(1, len(asked))
-        completions = iter(drawn)
-        return [
-            [
-                self.finish(turn, next(completions), generator, sampling, seconds=seconds)
-                if turn.answerable
-                else self.refuse(turn, generator.policy_id, sampling)
-                for _ in range(n)
-            ]
-            for turn in prepared
-        ]
-
     def finish(
         self,
         prepared: PreparedTurn,
