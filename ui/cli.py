@@ -16,7 +16,7 @@ import click
 from ui.cli_ask import ask, evaluate, search
 from ui.cli_documents import collections, documents, ingest
 from ui.cli_feedback import feedback, simulate
-from ui.cli_operate import audit, backup, doctor, init, restore
+from ui.cli_operate import audit, backup, doctor, init, reembed, restore
 from ui.cli_people import users
 from ui.cli_policies import policies, runs, schedule
 from ui.cli_serve import demo, serve, worker
@@ -58,6 +58,7 @@ for _command in (
     runs,
     policies,
     schedule,
+    reembed,
     backup,
     restore,
     audit,

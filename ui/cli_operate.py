@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ui.cli_documents import OPERATOR
 from ui.cli_output import Context, command_options, table
 
 
@@ -34,6 +35,22 @@ def doctor(context: Context) -> None:
     context.emit(payload, table(rows, ["", "check", "detail"]))
     if not all(c.passed for c in checks):
         raise click.exceptions.Exit(1)
+
+
+@click.command()
+@command_options
+def reembed(context: Context) -> None:
+    """Compute all vectors anew, after another embedder was set in settings.toml."""
+    from knowledge_base.reembedding import reembed as compute_vectors
+    from ui.wiring import open_services
+
+    with open_services(context.home) as services:
+        n_chunks = compute_vectors(services.db, services.embedder)
+        services.audit.record(OPERATOR, "reembed", services.embedder.version, chunks=n_chunks)
+        version = services.embedder.version
+    context.emit(
+        {"chunks": n_chunks, "embedder": version}, f"{n_chunks} chunks have vectors of {version} now"
+    )
 
 
 @click.command()
