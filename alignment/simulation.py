@@ -207,7 +207,7 @@ def _as_judgement(
         ranking=ranking,
         label=label,
         surface="simulation",
-        displayed_order=tuple(range(len(answers))),
+        displayed_order=tuple(range(len(answers))) if len(answers) > 1 else (),
         extra={"noisy": turn.is_noisy},
     )
 
@@ -220,7 +220,7 @@ def _subject(turn: _Turn, answers: Sequence[Answer]) -> str:
 
 def _as_judged(answer: Answer) -> JudgedAnswer:
     return JudgedAnswer(
-        text=answer.completion or answer.text,
+        text=answer.completion if answer.completion.strip() else answer.text,
         answer_id=answer.id,
         abstained=answer.abstained,
         policy_id=answer.policy_id,

@@ -37,6 +37,7 @@ from chatbot.turn_events import TextWritten, TurnEvent, TurnFinished, TurnPrepar
 from knowledge_base.errors import UsageError
 from knowledge_base.protocols import Retriever
 from knowledge_base.records import Reader
+from knowledge_base.rows import storable
 
 log = structlog.get_logger(__name__)
 
@@ -252,7 +253,7 @@ class Assistant:
         answer = self.refuse(prepared, generator.policy_id, sampling)
         common = replace(
             answer,
-            completion=completion.text,
+            completion=storable(completion.text),  # a byte-level model may write what no database takes
             prompt=generator.render(prepared.messages),
             logprob=completion.logprob,
             seconds_to_first_token=seconds_to_first_token,
@@ -262,7 +263,7 @@ class Assistant:
             return common
         if not completion.text and not completion.ended:
             return replace(common, text="", abstained=False)  # stopped before the first word
-        text, citations, report = check(completion.text, prepared.evidence, self._grounding)
+        text, citations, report = check(common.completion, prepared.evidence, self._grounding)
         return replace(common, text=text, abstained=False, citations=citations, grounding=report)
 
     def refuse(self, prepared: PreparedTurn, policy_id: str, sampling: Sampling) -> Answer:

@@ -107,3 +107,17 @@ def igor() -> Reader:
 def operator() -> Reader:
     """At the command line: reads all."""
     return Reader(name="operator", reads_all=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `tests.tiny_home`; made once, not to be opened by tests."""
+    from tests.tiny_home import make_tiny_home
+
+    return make_tiny_home(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def tiny(tiny_template: Path, tmp_path: Path) -> Path:
+    """A copy of one's own; the model stays where it was made."""
+    return shutil.copytree(tiny_template, tmp_path / "tiny", ignore=shutil.ignore_patterns("model"))
