@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -93,16 +94,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--settings", type=Path, help="copied to the home's settings.toml first, for both cycles")
     args = parser.parse_args()
 
+    if args.settings:
+        args.home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(args.settings, args.home / "settings.toml")
     asked, unseen = split(args.questions, args.home / "benchmark", args.seed)
     report: dict[str, Any] = {
         "ingest": tacit(args.home, "ingest", *args.documents, "--collection", args.collection)
     }
     report["simulate"] = simulate(args.home, asked, args, args.turns, args.seed)
-    overrides = [part for text in args.overrides for part in ("--set", text)]
-    report["cycle"] = first = tacit(args.home, "train", "cycle", *overrides)
+    report["cycle"] = first = tacit(args.home, "train", "cycle")
     sft = first["policy"].replace("ppo-", "sft-")
     report["compare_with_sft"] = compare(args.home, first["policy"], sft, unseen, args)
     report["compare_with_base"] = compare(args.home, first["policy"], "base", unseen, args)
