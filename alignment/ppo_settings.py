@@ -37,9 +37,9 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 60
+    steps: int = 40
     """Rounds of sampling and updating."""
-    prompts_per_step: int = 16
+    prompts_per_step: int = 8
     samples_per_prompt: int = 4
     """Completions of each prompt; the prompt is processed once for all of them."""
     max_new_tokens: int = 96
