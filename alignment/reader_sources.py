@@ -12,19 +12,17 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from alignment.corpus import CorpusDocument, read_corpus
+from alignment.corpus import read_corpus
+from alignment.page_sections import Section, can_answer, is_usable, read_sections, split_sentences
 from alignment.question_phrasing import content_words, question_from_heading, question_from_statement
-from knowledge_base import sentences as sentence_rules
 
-_LIST_ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,2}[.)])\s+")
-_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
-_MARKUP = re.compile(r"\{[%{].*?[%}]\}|</?[a-zA-Z][^>]*>|\*\*|__|`|!?\[(?=[^\]]*\]\()|\]\([^)]*\)")
 _SPACE = re.compile(r"\s+")
-_LONGEST_SENTENCE = 320
-_SHORTEST_SENTENCE = 18
+_FAQ_GROUP = 8
+"""Questions of a FAQ that stand as one document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,105 +52,6 @@ class SourceQuestion:
     """The bare answer phrase, where the set gives one."""
 
 
-def clean_sentence(text: str) -> str:
-    """Fold white space and drop list markers and markup.
-
-    >>> clean_sentence("- You get **25 days**  of [leave](leave.md).")
-    'You get 25 days of leave.'
-    """
-    return _SPACE.sub(" ", _MARKUP.sub("", _LIST_ITEM.sub("", text))).strip()
-
-
-def split_sentences(paragraph: str) -> list[str]:
-    """The sentences of one paragraph or list item, cleaned; cut where serving cuts them.
-
-    >>> split_sentences("Ask Dr. Lee first. Then sign, e.g. online.")
-    ['Ask Dr. Lee first.', 'Then sign, e.g. online.']
-    """
-    return [span.text for span in sentence_rules.split_sentences(clean_sentence(paragraph))]
-
-
-def is_usable(sentence: str) -> bool:
-    """Whether a sentence is neither a fragment nor too long for a small context, and mostly words."""
-    if not _SHORTEST_SENTENCE <= len(sentence) <= _LONGEST_SENTENCE:
-        return False
-    letters = sum(character.isalpha() or character == " " for character in sentence)
-    return letters >= 0.8 * len(sentence) and not sentence.endswith(":")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """The text under one heading of a page."""
-
-    title: str
-    headings: tuple[str, ...]
-    """Below the title, outermost first."""
-    sentences: tuple[str, ...]
-
-    @property
-    def path(self) -> str:
-        """Title and headings joined by ` > `."""
-        return " > ".join((self.title, *self.headings))
-
-
-def read_sections(document: CorpusDocument) -> list[Section]:
-    """Cut a Markdown page into sections of cleaned, usable sentences; tables are left out."""
-    cutter = _PageCutter(document.path)
-    for line in document.text.split("\n"):
-        heading = _HEADING.match(line)
-        if heading:
-            cutter.open_section(len(heading[1]), clean_sentence(heading[2]))
-        else:
-            cutter.add_line(line)
-    cutter.close_section()
-    return cutter.sections
-
-
-class _PageCutter:
-    """Collects the lines of a page under the headings they stand below."""
-
-    def __init__(self, path: str) -> None:
-        self.sections: list[Section] = []
-        self._fallback_title = _title_from_path(path)
-        self._title = ""
-        self._headings: dict[int, str] = {}
-        self._paragraphs: list[str] = []
-
-    def open_section(self, level: int, name: str) -> None:
-        """Begin a section; the first heading of level 1 is the page's title."""
-        self.close_section()
-        self._headings = {known: text for known, text in self._headings.items() if known < level}
-        if level == 1 and not self._title:
-            self._title = name
-        elif name and name != self._title:
-            self._headings[level] = name
-
-    def add_line(self, line: str) -> None:
-        """Join hard-wrapped lines; start anew at empty lines, list items, quotes and tables."""
-        stripped = line.strip().lstrip(">").strip()
-        if not stripped or stripped.startswith("|"):
-            self._paragraphs.append("")
-        elif _LIST_ITEM.match(line) or not self._paragraphs or not self._paragraphs[-1]:
-            self._paragraphs.append(stripped)
-        else:
-            self._paragraphs[-1] += f" {stripped}"
-
-    def close_section(self) -> None:
-        """Keep what was collected, if any of it is usable."""
-        usable = tuple(s for p in self._paragraphs for s in split_sentences(p) if is_usable(s))
-        self._paragraphs = []
-        if usable:
-            headings = tuple(self._headings[level] for level in sorted(self._headings))
-            title = self._title or self._fallback_title
-            self.sections.append(Section(title=title, headings=headings, sentences=usable))
-
-
-def _title_from_path(path: str) -> str:
-    stem = Path(path).stem
-    name = Path(path).parent.name if stem in {"_index", "index", "README"} else stem
-    return re.sub(r"[-_]+", " ", name).strip().capitalize()
-
-
 def questions_from_pages(
     path: Path, rng: random.Random, *, page_share: float, statements_per_page: int
 ) -> Iterator[SourceQuestion]:
@@ -177,7 +76,7 @@ def questions_from_pages(
             if made:
                 yield made
         for sentence in rng.sample(page, min(statements_per_page, len(page) // 3)):
-            asked = question_from_statement(sentence.text, rng)
+            asked = question_from_statement(sentence.text, rng) if can_answer(sentence.text) else None
             if asked:
                 near = tuple(other for other in page if other.text != sentence.text)
                 yield SourceQuestion(
@@ -190,9 +89,10 @@ def _from_section(
 ) -> SourceQuestion | None:
     heading = section.headings[-1] if section.headings else section.title
     question = question_from_heading(heading, section.title, rng)
-    if question is None or len(section.sentences[0].split()) < 5:
+    answers = tuple(takewhile(can_answer, section.sentences[:3]))
+    if question is None or not answers:
         return None
-    right = tuple(SourceSentence(heading=section.path, text=text) for text in section.sentences[:3])
+    right = tuple(SourceSentence(heading=section.path, text=text) for text in answers)
     # Later sentences of the same section might answer too: they are neither right nor wrong, so they are left out.
     near = tuple(other for other in page if other.heading != section.path)
     return SourceQuestion(document=key, kind="heading", question=question, right=right, near=near)
@@ -226,10 +126,10 @@ def _read_squad(folder: Path) -> Iterator[SourceQuestion]:
         sentences = _under(title, row["context"])
         answer = row["answers"][0] if row["answers"] else ""
         if row["answerable"]:
-            yield from _with_answer("squad", f"squad/{row['title']}", row["question"], sentences, answer)
+            yield from _with_answer("squad", f"wiki/{title}", row["question"], sentences, answer)
         else:
             yield SourceQuestion(
-                document=f"squad/{row['title']}",
+                document=f"wiki/{title}",
                 kind="squad",
                 question=row["question"].strip(),
                 right=(),
@@ -240,7 +140,7 @@ def _read_squad(folder: Path) -> Iterator[SourceQuestion]:
 def _read_natural_questions(folder: Path) -> Iterator[SourceQuestion]:
     for row in _rows(folder / "qa.jsonl.gz"):
         sentences = _under(row["title"], row["context"])
-        yield from _with_answer("nq", f"nq/{row['title']}", row["question"], sentences, row["answers"][0])
+        yield from _with_answer("nq", f"wiki/{row['title']}", row["question"], sentences, row["answers"][0])
 
 
 def _read_covid(folder: Path) -> Iterator[SourceQuestion]:
@@ -257,16 +157,24 @@ def _read_covid(folder: Path) -> Iterator[SourceQuestion]:
 
 def _read_feedback(folder: Path) -> Iterator[SourceQuestion]:
     for row in _rows(folder / "qa.jsonl.gz"):
-        sentences = [s for context in row["contexts"] for s in _under(context["title"], context["text"])]
+        title = row["contexts"][0]["title"]
+        # Passages of other pages stay out: those pages may belong to the other part of the split.
+        texts = [context["text"] for context in row["contexts"] if context["title"] == title]
+        sentences = [sentence for text in texts for sentence in _under(title, text)]
         answer_words = set(content_words(row["answers"][0]))
         overlaps = [_overlap(sentence.text, answer_words) for sentence in sentences]
         best = sorted(range(len(sentences)), key=lambda n: -overlaps[n])[:2]
-        right = tuple(sentences[n] for n in sorted(best) if overlaps[n] >= 0.6)
+        right = tuple(
+            sentences[n] for n in sorted(best) if overlaps[n] >= 0.6 and can_answer(sentences[n].text)
+        )
         if right:
             near = tuple(s for n, s in enumerate(sentences) if overlaps[n] < 0.4)
-            document = f"asqa/{row['contexts'][0]['title']}"
             yield SourceQuestion(
-                document=document, kind="asqa", question=row["question"].strip(), right=right, near=near
+                document=f"wiki/{title}",
+                kind="asqa",
+                question=row["question"].strip(),
+                right=right,
+                near=near,
             )
 
 
@@ -278,17 +186,22 @@ def _overlap(text: str, words: set[str]) -> float:
 
 def _read_faq(path: Path) -> Iterator[SourceQuestion]:
     rows = list(_rows(path))
-    for number, row in enumerate(rows):
-        right = tuple(_under(row["question"].strip(), row["answer"]))[:3]
-        other = [rows[(number + step) % len(rows)] for step in range(1, 5)]
-        near = tuple(s for faq in other for s in _under(faq["question"].strip(), faq["answer"])[:2])
-        if right:
-            # The heading of a FAQ is the question itself; asked word for word it would teach nothing but matching.
-            bare = tuple(SourceSentence(heading="FAQ", text=sentence.text) for sentence in right)
-            document = f"{path.parent.name}/faq-{number // 8}"
-            yield SourceQuestion(
-                document=document, kind="faq", question=row["question"].strip(), right=bare, near=near
-            )
+    # Neighbours give each other distractors, so they are one document: none of them is held out alone.
+    for start in range(0, len(rows), _FAQ_GROUP):
+        group = rows[start : start + _FAQ_GROUP]
+        # The heading of a FAQ is the question itself; shown, it would teach nothing but matching.
+        answers = [_under("FAQ", row["answer"])[:3] for row in group]
+        for number, row in enumerate(group):
+            right = tuple(takewhile(lambda sentence: can_answer(sentence.text), answers[number]))
+            near = tuple(s for other, found in enumerate(answers) if other != number for s in found)
+            if right:
+                yield SourceQuestion(
+                    document=f"{path.parent.name}/faq-{start}",
+                    kind="faq",
+                    question=row["question"].strip(),
+                    right=right,
+                    near=near,
+                )
 
 
 def _under(heading: str, text: str) -> list[SourceSentence]:
@@ -302,10 +215,11 @@ def _with_answer(
     """The question with the sentence that holds the answer; nothing when no single sentence does."""
     wanted = _SPACE.sub(" ", answer).strip()
     holding = [sentence for sentence in sentences if wanted.lower() in sentence.text.lower()]
-    if not holding or len(wanted) < 2:
+    answers = [sentence for sentence in holding if can_answer(sentence.text)]
+    if not answers or len(wanted) < 2:
         return
     words = set(content_words(question))
-    right = max(holding, key=lambda sentence: len(words & set(content_words(sentence.text))))
+    right = max(answers, key=lambda sentence: len(words & set(content_words(sentence.text))))
     near = tuple(sentence for sentence in sentences if sentence not in holding)
     short = wanted.rstrip(".") if len(wanted) <= 60 and wanted != right.text else ""
     yield SourceQuestion(

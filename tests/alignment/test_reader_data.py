@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from alignment.corpus import CorpusDocument, find_corpora, read_corpus
 from alignment.errors import TrainingError
+from alignment.page_sections import can_answer, clean_sentence, read_sections, split_sentences
 from alignment.reader_data import ReaderData, ReaderDataSettings, build_reader_data
 from alignment.reader_data_files import load_or_build_reader_data, write_as_corpus
 from alignment.reader_evaluation import is_exact_copy
-from alignment.reader_sources import clean_sentence, read_sections, split_sentences
 from alignment.tokenizer import train_tokenizer
 from chatbot.prompt import REFUSAL, cited_numbers
 from tests.alignment.tiny_corpora import page, write_corpora, write_question_set
@@ -155,6 +155,19 @@ def test_wrapped_lines_are_one_sentence() -> None:
     (section,) = read_sections(CorpusDocument(source="s", path="a.md", text=text))
 
     assert ("The gate opens at nine on weekdays.", "Bring your badge with you.") == section.sentences
+
+
+@pytest.mark.parametrize(
+    ("sentence", "says_enough"),
+    [
+        ("Report", False),
+        ("The Last Man on Earth (TV series)", False),
+        ("You get 25 days of paid leave a year.", True),
+    ],
+)
+def test_titles_and_menu_items_are_no_answers(sentence: str, says_enough: bool) -> None:
+    """They may be shown as evidence, never taught as targets."""
+    assert can_answer(sentence) == says_enough
 
 
 def test_markup_is_cleaned() -> None:
