@@ -138,9 +138,9 @@ def _render_plain(messages: Sequence[Message]) -> str:
 
 
 def without_evidence(prompt: str) -> str:
-    """A rendered prompt with the evidence and the repeated question taken out; for judges that look at the question alone.
+    r"""A rendered prompt with the evidence and the repeated question taken out; for judges that look at the question alone.
 
-    >>> without_evidence("<u>Question: Why?\\n\\nEvidence:\\n[1] Because.\\n\\nQuestion: Why?<a>")
+    >>> without_evidence("<u>Question: Why?\n\nEvidence:\n[1] Because.\n\nQuestion: Why?<a>")
     '<u>Question: Why?<a>'
     """
     return _EVIDENCE_BLOCK.sub(r"\1", prompt)

@@ -69,10 +69,12 @@ def check_port(host: str, port: int) -> None:
 
 def run_uvicorn(services: Services, *, host: str, port: int, note: Callable[[str], None]) -> None:
     """Run the web application in this process; `note` is told the address."""
+    import torch
     import uvicorn
 
     from ui.server import create_app
 
+    torch.set_num_threads(services.settings.server.threads or max(1, (os.cpu_count() or 1) // 2))
     # Before the server starts: a model that cannot be loaded is one clear line then, and not a traceback of the server's.
     services.warm_up()
     app = create_app(services)

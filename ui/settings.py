@@ -71,6 +71,15 @@ class ServerSettings:
     """True when people reach it over TLS: the session cookie is then never sent without."""
     max_upload_bytes: int = 50 * 1024 * 1024
     """Largest file that an admin may upload, in bytes."""
+    threads: int = 0
+    """Processor threads for answering; 0 takes half the cores. More make one answer little faster and several at once slower."""
+
+    def __post_init__(self) -> None:
+        """Reject what could not run."""
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads} must be 0 (half the cores) or more")
+        if self.max_upload_bytes < 1:
+            raise ValueError(f"max_upload_bytes={self.max_upload_bytes} must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
