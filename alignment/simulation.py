@@ -52,6 +52,8 @@ class SimulationSettings:
     """Answers shown in a ranking, and samples that a rating or a demonstration is judged against."""
     temperature: float = 0.8
     """Sampling temperature of the answers: people can only choose between answers that differ."""
+    max_new_tokens: int = 160
+    """Longest answer, in tokens."""
     turns_per_batch: int = 4
     """Turns answered together, for speed."""
     seed: int = 0
@@ -70,6 +72,7 @@ class SimulationSettings:
         )
         _require(self.answers_per_ranking >= 2, "answers_per_ranking", self.answers_per_ranking, "2 or more")
         _require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         _require(self.turns_per_batch >= 1, "turns_per_batch", self.turns_per_batch, "1 or more")
 
 
@@ -136,7 +139,11 @@ def simulate(
     for start in range(0, len(turns), settings.turns_per_batch):
         batch = turns[start : start + settings.turns_per_batch]
         prepared = [assistant.prepare(t.question, by_user[t.user_id], collections=collections) for t in batch]
-        sampling = Sampling(temperature=settings.temperature, seed=settings.seed * 1_000_003 + start)
+        sampling = Sampling(
+            temperature=settings.temperature,
+            max_new_tokens=settings.max_new_tokens,
+            seed=settings.seed * 1_000_003 + start,
+        )
         answers = assistant.sample_many(prepared, settings.answers_per_ranking, sampling)
         for turn, choices in zip(batch, answers, strict=True):
             judgement, shown = _judge(turn, choices, prefer, rng)

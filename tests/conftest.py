@@ -10,6 +10,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before any library reads it: the tests of the command line look at every line on stderr.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import pytest
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""A whole home with real parts, small: four documents, the real embedder, a random Llama as base model."""
+"""A whole home with real parts, small: four documents, the real embedder, a random Llama as base model, simulated judgements."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ QUESTIONS = (
 )
 PREFERENCE = """
 def prefer(question, answers):
-    '''Shorter is better.'''
-    lengths = sorted({len(a.text) for a in answers})
-    return [[i for i, a in enumerate(answers) if len(a.text) == n] for n in lengths]
+    '''Whoever writes less is better. (The text shown would not do: a random model's is replaced by a quote.)'''
+    lengths = sorted({len(a.completion) for a in answers})
+    return [[i for i, a in enumerate(answers) if len(a.completion) == n] for n in lengths]
 """
 
 
 def make_tiny_home(folder: Path) -> Path:
-    """Folder with `home/`, `docs/`, `pay/`, `questions.jsonl` and `prefer.py`; returns it."""
+    """Folder with `home/` (20 judgements), `docs/`, `pay/`, `questions.jsonl` and `prefer.py`; returns it."""
     model = make_tiny_model(folder / "model", "llama", context=2048)
     home = folder / "home"
     home.mkdir()
@@ -107,6 +107,8 @@ def make_tiny_home(folder: Path) -> Path:
     assert run(["ingest", str(folder / "docs"), "--collection", "handbook", "--home", str(home)]) == 0
     pay = ["ingest", str(folder / "pay"), "--collection", "pay", "--groups", "hr", "--home", str(home)]
     assert run(pay) == 0
+    judge = ["simulate", f"{folder / 'questions.jsonl'}", "--preferences", f"{folder / 'prefer.py'}:prefer"]
+    assert run([*judge, "--turns", "20", "--users", "3", "--home", str(home)]) == 0
     return folder
 
 

@@ -108,7 +108,7 @@ def simulate(
             collections=list(collections) or None,
             store_answer=lambda answer, user_id: services.answers.save(answer, user_id, "simulation"),
             store_judgement=services.feedback.add,
-            settings=settings,
+            settings=dataclasses.replace(settings, max_new_tokens=services.settings.assistant.max_new_tokens),
             progress=lambda done, total: update(done, total, ""),
         )
     payload = dataclasses.asdict(report) | {"seed": seed, "users": users, "noise": noise}
