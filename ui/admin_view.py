@@ -34,7 +34,7 @@ def render_collections(collections: Sequence[Collection]) -> str:
     """Collections with who may read them, and a form for a new one."""
     rows = [
         [
-            f"<b>{esc(c.title)}</b><br><small>{esc(c.name)}</small>",
+            f"<span><b>{esc(c.title)}</b><br><small>{esc(c.name)}</small></span>",
             esc(c.owner),
             f"{c.n_documents:,}",
             _readers(c),
@@ -208,7 +208,7 @@ def _document_name(document: Document, *, can_open: bool) -> str:
         if can_open
         else f"<b>{title}</b>"
     )
-    return f"{shown}<br><small>{esc(document.path)}</small>"
+    return f"<span>{shown}<br><small>{esc(document.path)}</small></span>"
 
 
 def render_people(users: Sequence[User], me: User, secret: NewPassword | None = None) -> str:

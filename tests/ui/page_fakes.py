@@ -97,7 +97,7 @@ class ScriptedPolicies:
     def generator(self, policy_id: str | None = None) -> QuotingGenerator:
         """Of the policy asked for, or the serving one."""
         wanted = self._services.registry.get(policy_id) if policy_id else self._services.registry.serving()
-        offset = 0 if wanted.id == "base" else 1
+        offset = 1 if wanted.stage == "ppo" else 0
         return self.made.setdefault(
             wanted.id, QuotingGenerator(wanted.id, offset=offset, delay_seconds=self._delay)
         )
