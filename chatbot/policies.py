@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 import structlog
@@ -40,18 +40,29 @@ class PolicyRegistry:
         self._clock = clock
         self._audit = AuditLog(db, clock=clock)
 
-    def ensure_base(self, path: str | Path, manifest: Mapping[str, Any]) -> PolicyVersion:
+    def ensure_base(
+        self,
+        path: str | Path,
+        manifest: Mapping[str, Any],
+        *,
+        stage: Literal["base", "external"] = "base",
+    ) -> PolicyVersion:
         """Register the base model as policy `base`, serving until something better does.
 
         Called at every start: a base model that moved, or came with a newer release, gets its row changed and audited.
+
+        Args:
+            path: A directory, a hub id, or the name of a model at another server.
+            manifest: What is known of it.
+            stage: `external` for a model at another server.
         """
-        values = {"path": str(path), "manifest": dict(manifest)}
+        values = {"path": str(path), "manifest": dict(manifest), "stage": stage}
         try:
             with self._db.write() as connection:
                 row = _row(connection, BASE_ID)
                 if row is None:
                     self._add_base(connection, values)
-                elif (row.path, row.manifest) != (values["path"], values["manifest"]):
+                elif (row.path, row.manifest, row.stage) != (values["path"], values["manifest"], stage):
                     _set(connection, BASE_ID, **values)
                     self._audit.record(
                         "tacit", "policy.base_changed", BASE_ID, connection=connection, path=values["path"]
@@ -225,7 +236,7 @@ class PolicyRegistry:
     def _add_base(self, connection: Connection, values: dict[str, Any]) -> None:
         base = PolicyVersion(
             id=BASE_ID,
-            stage="base",
+            stage=values["stage"],
             state="candidate",
             parent=None,
             path=values["path"],

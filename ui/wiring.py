@@ -102,7 +102,7 @@ class Services:
         """Policy versions; the base model is among them from the start."""
         registry = PolicyRegistry(self.db)
         if self.settings.model.external:
-            registry.ensure_base(self.settings.model.external, {"stage": "external"})
+            registry.ensure_base(self.settings.model.external, {}, stage="external")
         else:
             registry.ensure_base(self.settings.model.base or EMBEDDED_MODEL, {})
         return registry

@@ -1,0 +1,277 @@
+"""Real cycles on a tiny model: every stage runs, a broken one is resumed, a cancelled one stops.
+
+They go through `ui.training`, the only implementation of what a cycle needs of the product.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from alignment.errors import RunCancelled, TrainingError
+from alignment.records import CycleResult, StageProgress
+from chatbot.bundles import verify_bundle
+from knowledge_base.errors import UsageError
+from tests.tiny_home import QUESTIONS, TINY_CYCLE
+from ui.wiring import Services, open_services
+
+pytestmark = pytest.mark.slow
+
+LENIENT = (
+    "gates.min_win_rate_low=0",
+    "gates.min_win_rate_small=0",
+    "gates.small_n=100",
+    "gates.min_questions=0",
+    "gates.min_groundedness=0",
+    "gates.max_groundedness_drop=1",
+    "gates.max_key_fact_drop=1",
+    "gates.max_token_f1_drop=1",
+    "gates.max_abstention_f1_drop=1",
+    "gates.min_length_ratio=0.0001",
+    "gates.max_length_ratio=10000",
+    "gates.max_kl=1000",
+    "gates.min_judgements=0",
+)
+"""Bars that every candidate passes: whether it is any good is not what these tests are about."""
+
+
+@contextmanager
+def _opened(home: Path) -> Iterator[Services]:
+    with open_services(home) as services:
+        yield services
+
+
+@pytest.fixture
+def services(tiny: Path) -> Iterator[Services]:
+    """A home with 20 judgements."""
+    with _opened(tiny / "home") as opened:
+        yield opened
+
+
+def _train(
+    services: Services,
+    *overrides: str,
+    kind: str = "cycle",
+    progress: Callable[[StageProgress], None] | None = None,
+) -> CycleResult:
+    return services.run_training(kind, overrides=[*TINY_CYCLE, *overrides], progress=progress)
+
+
+@pytest.fixture(scope="module")
+def done(
+    tiny_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Services, CycleResult]]:
+    """A cycle that was promoted, for tests that only look."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("cycle")
+    shutil.copytree(tiny_template / "home", folder / "home")
+    with _opened(folder / "home") as services:
+        yield services, _train(services, *LENIENT)
+
+
+def test_a_candidate_that_passes_serves_the_next_question(done: tuple[Services, CycleResult]) -> None:
+    """Promotion is a row; the assistant of any process follows it."""
+    services, result = done
+
+    assert result.promoted, result.reason
+    assert result.policy_id == services.registry.serving().id
+    assert result.policy_id == services.assistant.answer(QUESTIONS[0][0], services.reader(None)).policy_id
+
+
+def test_every_gate_is_recorded_with_its_reason(done: tuple[Services, CycleResult]) -> None:
+    """In the result, in the run and in the policy."""
+    services, result = done
+    run, policy = services.runs.get(result.run_id), services.registry.get(str(result.policy_id))
+
+    assert {"win_rate", "groundedness", "kl", "length", "judgements"} <= {gate.name for gate in result.gates}
+    assert all(gate.why for gate in result.gates)
+    assert (
+        [g.name for g in result.gates] == [g["name"] for g in run.gates] == [g["name"] for g in policy.gates]
+    )
+    assert ("done", True, result.reason) == (run.state, run.promoted, run.reason)
+
+
+def test_the_bundle_is_whole_and_names_its_lineage(done: tuple[Services, CycleResult]) -> None:
+    """Base, data, reward model, prompt, settings: every step back to the judgements."""
+    services, result = done
+    policy = services.registry.get(str(result.policy_id))
+    verify_bundle(Path(policy.path), policy.manifest["files"])
+
+    assert result.run_id == policy.manifest["run"]
+    assert result.metrics["snapshot"]["hash"] == policy.manifest["snapshot_hash"]
+    assert 2 == policy.manifest["settings"]["ppo"]["steps"]
+    assert Path(policy.manifest["reward_model"]).is_dir()
+    assert "base" == policy.parent
+
+
+def test_the_metrics_of_all_stages_are_kept_as_json(done: tuple[Services, CycleResult]) -> None:
+    """Numbers and texts only, none of them NaN: pages, command line and database all read them."""
+    services, result = done
+    stored = services.runs.get(result.run_id).metrics
+
+    assert {"snapshot", "sft", "reward", "judge", "ppo", "gates", "seconds"} <= set(stored)
+    assert stored == json.loads(json.dumps(result.metrics, allow_nan=False))
+
+
+def test_only_open_documents_are_learned_from(done: tuple[Services, CycleResult]) -> None:
+    """The restricted collection's text is nowhere in the snapshot."""
+    services, result = done
+    folder = services.runs.get(result.run_id).directory / "snapshot"
+    texts = [path.read_text("utf-8") for path in folder.rglob("*") if path.is_file()]
+
+    assert any("annual leave" in text for text in texts)
+    assert not any("pay band" in text for text in texts)
+
+
+def test_judgements_that_were_learned_from_are_not_new_any_more(done: tuple[Services, CycleResult]) -> None:
+    """The schedule counts from the snapshot."""
+    assert 0 == done[0].new_feedback()
+
+
+def test_the_held_out_judge_compares_the_policies(done: tuple[Services, CycleResult]) -> None:
+    """`tacit policies compare` without a preference function uses what the cycle left behind."""
+    from ui.comparing import compare_policies
+
+    services, result = done
+    figures = compare_policies(
+        services,
+        new=str(result.policy_id),
+        old="base",
+        questions=None,
+        preferences=None,
+        collections=None,
+        samples=1,
+        temperature=0.0,
+        seed=0,
+        progress=lambda _done, _total: None,
+    )
+
+    assert 0 <= figures["interval"][0] <= figures["win_rate"] <= figures["interval"][1] <= 1
+    assert 0 < figures["n"]
+
+
+def test_the_promoted_policy_can_be_rolled_back(done: tuple[Services, CycleResult]) -> None:
+    """And promoted again."""
+    services, result = done
+
+    assert "base" == services.roll_back(actor="priya").id
+    assert result.policy_id == services.promote(str(result.policy_id), actor="priya").id
+
+
+def test_a_candidate_that_fails_a_gate_is_kept_and_explained(services: Services) -> None:
+    """Rejected is an outcome: the run is done, the base model goes on serving."""
+    result = _train(services, *LENIENT, "gates.min_judgements=1000")
+    policy = services.registry.get(str(result.policy_id))
+
+    assert not result.promoted
+    assert ("rejected", "base") == (policy.state, services.registry.serving().id)
+    assert "1000" in policy.reason
+    assert "done" == services.runs.get(result.run_id).state
+
+
+def test_ops_may_keep_promotion_for_themselves(services: Services) -> None:
+    """`cycle.promote=false` leaves a candidate; a second cycle starts from the base model again."""
+    first = _train(services, *LENIENT, "cycle.promote=false")
+    assert not first.promoted
+    assert "candidate" == services.registry.get(str(first.policy_id)).state
+    second = _train(services, *LENIENT)
+
+    assert second.promoted
+    assert first.metrics["snapshot"]["hash"] == second.metrics["snapshot"]["hash"]
+    assert first.policy_id != second.policy_id
+
+
+def test_a_stage_that_breaks_is_resumed_without_repeating_the_others(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is marked failed with the reason and the command; SFT is not done twice."""
+    import alignment.ppo
+
+    def crash(*_: object, **__: object) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(alignment.ppo, "train_ppo", crash)
+    with pytest.raises(MemoryError):
+        _train(services)
+    failed = services.runs.list(1)[0]
+    assert "failed" == failed.state
+    assert "no memory left" in failed.reason
+    assert f"tacit runs resume {failed.id}" in failed.reason
+    monkeypatch.undo()
+    stages: list[str] = []
+    result = services.resume_run(failed.id, progress=lambda report: stages.append(report.stage))
+
+    assert result.run_id == failed.id
+    assert {"ppo", "gates"} == set(stages)
+    assert "done" == services.runs.get(failed.id).state
+
+
+def test_a_cancelled_run_stops_at_its_next_report_and_can_go_on(services: Services) -> None:
+    """Somebody on the ops page, in another process."""
+
+    def cancel(report: StageProgress) -> None:
+        if report.stage == "sft":
+            services.cancel_run(services.runs.list(1)[0].id, actor="priya")
+
+    with pytest.raises(RunCancelled):
+        _train(services, progress=cancel)
+    run = services.runs.list(1)[0]
+    assert "cancelled" == run.state
+    assert ["base"] == [policy.id for policy in services.registry.list()]
+
+    assert run.id == services.resume_run(run.id).run_id
+
+
+def test_stopping_by_hand_leaves_a_resumable_run(services: Services) -> None:
+    """Ctrl-C: nobody must think that somebody still works on it."""
+
+    def interrupt(report: StageProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(services, progress=interrupt)
+    run = services.runs.list(1)[0]
+
+    assert ("failed", True) == (run.state, "stopped by hand" in run.reason)
+    assert not services.runs.is_worked_on(run.id)
+
+
+def test_a_run_can_stop_after_sft(services: Services) -> None:
+    """It leaves a candidate without gates."""
+    result = _train(services, kind="sft")
+
+    assert ("candidate", "sft") == (
+        services.registry.get(str(result.policy_id)).state,
+        services.registry.get(str(result.policy_id)).stage,
+    )
+    assert [] == list(result.gates)
+
+
+def test_people_who_left_teach_nothing(services: Services) -> None:
+    """Their judgements are left out; without any the line says to collect some."""
+    for user in services.accounts.list():
+        services.accounts.disable(user.id)
+
+    with pytest.raises(TrainingError, match="collect some"):
+        _train(services)
+
+
+def test_bad_settings_are_refused_before_a_run_is_made(services: Services) -> None:
+    """The line names the setting."""
+    with pytest.raises(UsageError, match="stepz"):
+        services.run_training("cycle", overrides=["ppo.stepz=3"])
+    assert [] == list(services.runs.list())
+
+
+def test_an_external_model_cannot_be_trained(tiny: Path) -> None:
+    """It lives on another server."""
+    settings = tiny / "home" / "settings.toml"
+    settings.write_text('[model]\nexternal = "gpt"\n[openai]\nurl = "http://127.0.0.1:9/v1"\n')
+
+    with _opened(tiny / "home") as services, pytest.raises(TrainingError, match=r"model\.base"):
+        _train(services)
