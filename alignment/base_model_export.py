@@ -100,6 +100,8 @@ def export_base_model(checkpoint_dir: Path, out_dir: Path, card: ModelCard) -> P
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
     (out_dir / "README.md").write_text(card.render(), encoding="utf-8")
+    for path in out_dir.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone; a server may run as somebody else
     size = sum(path.stat().st_size for path in out_dir.iterdir())
     if size > MAX_EXPORT_BYTES:
         raise ValueError(

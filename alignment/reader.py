@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from alignment.reader_batches import LengthBatches, ReaderSettings
-from alignment.reader_data import ReaderData, ReaderDataSettings
 from alignment.reader_data_files import load_or_build_reader_data
+from alignment.reader_examples import ReaderData, ReaderDataSettings
 from alignment.run_control import (
     Checkpoints,
     ProgressCallback,
@@ -73,7 +73,12 @@ def train_reader(
     """
     device = choose_device(settings)
     if data is None:
-        made_from = ReaderDataSettings(data_dir=settings.data_dir, seed=settings.seed)
+        made_from = ReaderDataSettings(
+            data_dir=settings.data_dir,
+            seed=settings.seed,
+            echo_share=settings.echo_share,
+            unanswerable_share=settings.unanswerable_share,
+        )
         data = load_or_build_reader_data(made_from, settings.work_dir / "examples.jsonl.gz")
     run = _open_run(settings, data, device)
     with stop_on_signals() as stop:

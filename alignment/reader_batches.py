@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from alignment.errors import TrainingError
-from alignment.reader_data import ReaderExample
+from alignment.reader_examples import ReaderExample
 from alignment.token_training import TokenTrainingSettings
 from chatbot.prompt import render_prompt
 
@@ -45,6 +45,10 @@ class ReaderSettings(TokenTrainingSettings):
     """Peak learning rate of the hidden matrices."""
     adamw_lr: float = 1e-3
     """Peak learning rate of embeddings and norms."""
+    echo_share: float = 0.0
+    """Share of training examples that quote all their evidence; raise it while the model does not copy yet."""
+    unanswerable_share: float = 0.22
+    """Share of examples whose evidence does not hold the answer; lower it while the model does not copy yet."""
     context_weight: float = 0.15
     """Weight of a prompt token's loss; a completion token's is 1."""
     lengths: Sequence[int] = (192, 256, 320, 448, 640, 1024)

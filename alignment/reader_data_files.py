@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 
-from alignment.reader_data import ReaderData, ReaderDataSettings, ReaderExample, build_reader_data
+from alignment.reader_data import build_reader_data
+from alignment.reader_examples import ReaderData, ReaderDataSettings, ReaderExample
 from alignment.tokenizer import END
 from chatbot.prompt import Message, NumberedEvidence, render_prompt
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from alignment.reader_data import ReaderExample
+from alignment.reader_examples import ReaderExample
 from chatbot.prompt import cited_numbers, is_refusal, render_prompt
 
 _CITED_PART = re.compile(r"(.*?)\s*((?:\[\d{1,2}\]\s*)+)", re.DOTALL)

@@ -157,6 +157,8 @@ def _read_covid(folder: Path) -> Iterator[SourceQuestion]:
 
 def _read_feedback(folder: Path) -> Iterator[SourceQuestion]:
     for row in _rows(folder / "qa.jsonl.gz"):
+        if not row["contexts"]:
+            continue
         title = row["contexts"][0]["title"]
         # Passages of other pages stay out: those pages may belong to the other part of the split.
         texts = [context["text"] for context in row["contexts"] if context["title"] == title]

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from alignment.errors import TrainingError
 from alignment.reader import main, train_reader
 from alignment.reader_batches import LengthBatches, ReaderSettings, encode_examples
-from alignment.reader_data import ReaderData, ReaderDataSettings, ReaderExample, build_reader_data
+from alignment.reader_data import build_reader_data
 from alignment.reader_evaluation import count_figures, evaluate_reader, is_exact_copy
+from alignment.reader_examples import ReaderData, ReaderDataSettings, ReaderExample
 from alignment.run_control import TrainingProgress
 from alignment.tokenizer import train_tokenizer
 from chatbot.prompt import REFUSAL, NumberedEvidence

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from alignment.corpus import CorpusDocument, find_corpora, read_corpus
 from alignment.errors import TrainingError
 from alignment.page_sections import can_answer, clean_sentence, read_sections, split_sentences
-from alignment.reader_data import ReaderData, ReaderDataSettings, build_reader_data
+from alignment.reader_data import build_reader_data
 from alignment.reader_data_files import load_or_build_reader_data, write_as_corpus
 from alignment.reader_evaluation import is_exact_copy
+from alignment.reader_examples import ReaderData, ReaderDataSettings
 from alignment.tokenizer import train_tokenizer
 from chatbot.prompt import REFUSAL, cited_numbers
 from tests.alignment.tiny_corpora import page, write_corpora, write_question_set
@@ -95,6 +96,17 @@ def test_answers_come_in_several_styles(data: ReaderData) -> None:
     assert {"one", "two", "three", "lead_in", "polite", "short_answer", "refusal"} <= {
         e.style for e in data.train
     }
+
+
+def test_echoes_quote_all_evidence_and_are_never_held_out(data_dir: Path) -> None:
+    """Exercises for a model that cannot copy yet; figures are measured on real questions."""
+    made = build_reader_data(dataclasses.replace(settings_for(data_dir), echo_share=0.5))
+    echoes = [example for example in made.train if example.style == "echo"]
+
+    assert 0.3 < len(echoes) / len(made.train) < 0.7
+    assert all(len(example.cited) == len(example.evidence) for example in echoes)
+    assert all(is_exact_copy(example.completion, example) for example in echoes)
+    assert not any(example.style == "echo" for example in made.held_out)
 
 
 def test_some_questions_follow_an_earlier_turn(data: ReaderData) -> None:

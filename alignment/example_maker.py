@@ -1,0 +1,191 @@
+"""Makes reader examples from questions: chooses evidence, orders and numbers it, writes the target.
+
+Knows nothing of files or tokens. Differs from the usual retrieval-augmented training data in three ways. A target is copied, never
+written: each cited sentence stands word for word in the evidence under its number. Evidence is ordered by a noisy lexical ranking,
+because in serving the right sentence is often, not always, the first. And the same kind of question gets answers in several
+styles, so that preferences have something to choose between when people start to judge.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+from alignment.evidence_pool import SentencePool
+from alignment.question_phrasing import content_words
+from alignment.reader_examples import ReaderDataSettings, ReaderExample, Style
+from alignment.reader_sources import SourceQuestion, SourceSentence
+from chatbot.prompt import REFUSAL, Message, NumberedEvidence
+
+_LOOKS_LIKE_AN_ANSWER = 0.65
+"""Share of the question's word weight from which a sentence may well answer it."""
+
+_LONGEST_ECHO = 430
+"""Characters of evidence in an example that quotes all of it."""
+
+_LEAD_INS = (
+    "According to {0}: ",
+    "Short answer: ",
+    "From {0}: ",
+    "The documents say: ",
+    "In {0} it says: ",
+    "Yes, this is covered. ",
+)
+_CLOSINGS = (
+    " I hope that helps.", " Let me know if you need more.", " Feel free to ask if anything is unclear.", " Happy to help further.",
+)  # fmt: skip
+
+
+class ExampleMaker:
+    """Makes examples from questions of one part; distractors come from the same part, so that nothing leaks."""
+
+    def __init__(
+        self, questions: Sequence[SourceQuestion], settings: ReaderDataSettings, rng: random.Random
+    ) -> None:
+        """Index the part's sentences by word."""
+        self._settings, self._rng = settings, rng
+        self._pool = SentencePool(questions)
+        self._earlier: dict[str, list[SourceQuestion]] = defaultdict(list)
+        for question in questions:
+            if question.right:
+                self._earlier[question.document].append(question)
+        # Sets bring their own unanswerable questions: only the missing share is made from answerable ones.
+        n_without = sum(not question.right for question in questions)
+        wanted = settings.unanswerable_share * len(questions)
+        n_with = max(1, len(questions) - n_without)
+        self._keep_without = min(1.0, 0.5 * wanted / n_without) if n_without else 0.0
+        self._make_without = max(0.0, wanted - self._keep_without * n_without) / n_with
+
+    def make(self, question: SourceQuestion) -> ReaderExample | None:
+        """One example, or none when the question is left out or its evidence does not fit."""
+        rng = self._rng
+        if self._settings.echo_share and rng.random() < self._settings.echo_share:
+            return self._echo(question)
+        if not question.right:
+            if rng.random() >= self._keep_without:
+                return None
+            return self._build(question, "refusal", ())
+        if rng.random() < self._make_without:
+            return self._build(question, "refusal", ())
+        style = self._draw_style(question)
+        n_right = {"two": 2, "three": 3}.get(style, 1)
+        return self._build(question, style, question.right[:n_right])
+
+    def _echo(self, question: SourceQuestion) -> ReaderExample | None:
+        """An example that quotes all its evidence: half of its tokens are copied, five times as many as in the others."""
+        candidates = [*question.right, *question.near]
+        chosen: list[NumberedEvidence] = []
+        for sentence in self._rng.sample(candidates, min(self._rng.randint(2, 4), len(candidates))):
+            if sum(len(item.text) for item in chosen) + len(sentence.text) <= _LONGEST_ECHO:
+                chosen.append(NumberedEvidence(number=len(chosen) + 1, heading="", text=sentence.text))
+        if not chosen:
+            return None
+        return ReaderExample(
+            document=question.document,
+            kind=question.kind,
+            style="echo",
+            question="Quote everything.",
+            evidence=tuple(chosen),
+            history=(),
+            completion=" ".join(f"{item.text} [{item.number}]" for item in chosen),
+            cited=tuple(item.number for item in chosen),
+        )
+
+    def _draw_style(self, question: SourceQuestion) -> Style:
+        draw = self._rng.random()
+        if question.short_answer and draw < 0.3:
+            return "short_answer"
+        for style, below in (("lead_in", 0.1), ("polite", 0.17)):
+            if draw < below and not question.short_answer:
+                return style  # type: ignore[return-value]  # both literals are styles
+        n_right = len(question.right)
+        if n_right >= 3 and draw > 0.85:
+            return "three"
+        return "two" if n_right >= 2 and draw > 0.6 else "one"
+
+    def _build(
+        self, question: SourceQuestion, style: Style, used: Sequence[SourceSentence]
+    ) -> ReaderExample | None:
+        evidence = self._choose_evidence(question, used)
+        if evidence is None:
+            return None
+        bare = self._rng.random() < self._settings.bare_heading_share
+        numbered = tuple(
+            NumberedEvidence(number=n, heading=s.heading.split(" > ")[0] if bare else s.heading, text=s.text)
+            for n, s in enumerate(evidence, start=1)
+        )
+        cited = tuple(evidence.index(sentence) + 1 for sentence in used)
+        return ReaderExample(
+            document=question.document,
+            kind=question.kind,
+            style=style,
+            question=question.question,
+            evidence=numbered,
+            history=self._draw_history(question),
+            completion=self._write(question, style, used, cited),
+            cited=cited,
+        )
+
+    def _choose_evidence(
+        self, question: SourceQuestion, used: Sequence[SourceSentence]
+    ) -> list[SourceSentence] | None:
+        """The sentences shown, in the order shown."""
+        rng, settings = self._rng, self._settings
+        if not used and rng.random() < 0.03:
+            return []
+        wanted = rng.choices(
+            range(settings.min_evidence, settings.max_evidence + 1),
+            weights=[2.0 ** -(n / 2) for n in range(settings.max_evidence - settings.min_evidence + 1)],
+        )[0]
+        words = set(content_words(question.question))
+        hidden = {sentence.text for sentence in question.right}
+        n_far = sum(
+            rng.random() < (0.35 if question.near else 1.0) for _ in range(max(0, wanted - len(used)))
+        )
+        far = self._pool.similar(question.question, n_far + 2, rng, not_of=question.document)
+        near = self._pool.rank(words, question.near, rng, noise=0.5)
+        if not used:  # what still looks like an answer would teach the model to refuse answers
+            near = [
+                sentence for sentence in near if self._pool.relevance(words, sentence) < _LOOKS_LIKE_AN_ANSWER
+            ]
+        others: list[SourceSentence] = []
+        for sentence in [*far[:n_far], *near, *far[n_far:]]:
+            if len(others) >= wanted - len(used):
+                break
+            if sentence.text not in hidden and all(sentence.text != other.text for other in others):
+                others.append(sentence)
+        if len(others) + len(used) < 2:
+            return None
+        return self._order(words, [*used, *others])
+
+    def _order(self, words: set[str], sentences: list[SourceSentence]) -> list[SourceSentence] | None:
+        if sum(len(s.heading) + len(s.text) + 8 for s in sentences) > self._settings.max_prompt_chars:
+            return None
+        if self._rng.random() < self._settings.shuffled_share:
+            self._rng.shuffle(sentences)
+            return sentences
+        return self._pool.rank(words, sentences, self._rng, noise=self._settings.ranking_noise)
+
+    def _draw_history(self, question: SourceQuestion) -> tuple[Message, ...]:
+        earlier = [q for q in self._earlier[question.document] if q.question != question.question]
+        if not earlier or self._rng.random() >= self._settings.history_share:
+            return ()
+        asked = self._rng.choice(earlier)
+        return (
+            Message(role="user", content=asked.question),
+            Message(role="assistant", content=asked.right[0].text),
+        )
+
+    def _write(
+        self, question: SourceQuestion, style: Style, used: Sequence[SourceSentence], cited: Sequence[int]
+    ) -> str:
+        if style == "refusal":
+            return REFUSAL
+        body = " ".join(f"{sentence.text} [{n}]" for sentence, n in zip(used, cited, strict=True))
+        if style == "lead_in":
+            return self._rng.choice(_LEAD_INS).format(used[0].heading) + body
+        if style == "short_answer":
+            phrase = question.short_answer[0].upper() + question.short_answer[1:]
+            return f"{phrase}. {body}"
+        return body + self._rng.choice(_CLOSINGS) if style == "polite" else body
