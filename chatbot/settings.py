@@ -143,8 +143,11 @@ class AbstentionSettings:
     threshold: float = 0.32
     """Below this support the refusal is given. 0 never refuses, 1 always."""
     intercept: float = -4.63
+    """Fitted constant of the support."""
     sentence: float = 5.44
+    """Fitted weight of the best sentence's cosine."""
     overlap: float = 2.36
+    """Fitted weight of the share of the question's content words found in the evidence."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""

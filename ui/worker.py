@@ -44,15 +44,19 @@ SCHEDULER = "scheduler"
 class Worker:
     """Claims and does jobs."""
 
-    def __init__(self, services: Services, *, parent_pid: int | None = None) -> None:
+    def __init__(
+        self, services: Services, *, parent_pid: int | None = None, stale_after: timedelta = STALE_AFTER
+    ) -> None:
         """Work on these services.
 
         Args:
             services: The home's services.
             parent_pid: Stop when this process is gone: a server that was killed must not leave a worker behind.
+            stale_after: How long a job may be silent before it is taken from its worker.
         """
         self._services = services
         self._parent_pid = parent_pid
+        self._stale_after = stale_after
         self._id = f"{os.uname().nodename}-{os.getpid()}-{new_id()[:6]}"
         self._stop = threading.Event()
         self._crash: Exception | None = None
@@ -111,7 +115,7 @@ class Worker:
 
     def ingest_step(self) -> bool:
         """Take back jobs of dead workers, then ingest one upload."""
-        self._services.jobs.requeue_stale(STALE_AFTER)
+        self._services.jobs.requeue_stale(self._stale_after)
         return self._work_on(INGEST_JOB, self._ingest, afterwards=self._discard_upload)
 
     def training_step(self) -> bool:
