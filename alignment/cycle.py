@@ -139,6 +139,12 @@ class Cycle:
     def _sft(self, data: LoadedSnapshot) -> StageResult:
         from alignment.sft import train_sft
 
+        if not data.train.pairs:
+            # No heading, list or table to derive a question from, and no demonstration: PPO then starts from the base model itself.
+            log.warning("sft_skipped", run=self._run.id, reason="no rows")
+            base = Path(self._world.base().path)
+            return StageResult(stage="sft", path=base, metrics={}, seconds=0.0)
+
         def train() -> StageResult:
             return train_sft(
                 self._settings.sft,

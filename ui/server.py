@@ -194,7 +194,6 @@ def _mount_pages(app: FastAPI, services: Services) -> None:
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
-            favicon_path=str(STATIC / "favicon.svg"),
             theme=make_theme(),
             css=CSS,
             head=HEAD,
