@@ -40,9 +40,11 @@ class PpoSettings:
     steps: int = 40
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
+    """Different prompts in a round."""
     samples_per_prompt: int = 4
     """Completions of each prompt; the prompt is processed once for all of them."""
     max_new_tokens: int = 96
+    """Longest completion, in tokens."""
     max_prompt_tokens: int = 1024
     """Longer prompts are left out and counted: a cut prompt would teach answers without their evidence."""
     temperature: float = 0.7
@@ -62,6 +64,7 @@ class PpoSettings:
     micro_batch_prompts: int = 4
     """Prompts in memory at once; changes speed and memory, never the result."""
     learning_rate: float = 2e-5
+    """Of the policy."""
     value_learning_rate: float = 5e-5
     """Of the value model's trunk."""
     value_head_learning_rate: float = 1e-3
@@ -71,6 +74,7 @@ class PpoSettings:
     value_warmup_steps: int = 3
     """First steps that train only the value model; ignored by `rloo`."""
     clip_range: float = 0.2
+    """How far an update may move the probability ratio from 1 before its gradient stops."""
     value_clip_range: float = 0.2
     """In units of reward."""
     value_coef: float = 0.1
@@ -78,6 +82,7 @@ class PpoSettings:
     max_grad_norm: float = 1.0
     """Of the policy and of the value model, each for itself."""
     adam_eps: float = 1e-5
+    """AdamW's epsilon."""
     ptx_coef: float = 0.0
     """Factor of the language-model loss on rows given as `ptx_rows` (PPO-ptx); 0 for none."""
     ema_decay: float = 0.0
@@ -85,6 +90,7 @@ class PpoSettings:
     lora_rank: int = 0
     """Rank of adapters on policy and value model; 0 trains full weights."""
     lora_alpha: float = 32.0
+    """Scale of the adapters, divided by their rank."""
 
     # Stops
     kl_budget: float | None = 4.0
@@ -98,7 +104,9 @@ class PpoSettings:
 
     # Machine
     seed: int = 0
+    """Decides prompts, samples and minibatches."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of activations; weights and optimisers stay in float32. `auto` takes bfloat16 where the processor multiplies it natively."""
     export_precision: Literal["float32", "bfloat16"] = "float32"
