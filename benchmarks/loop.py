@@ -94,7 +94,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--settings", type=Path, help="copied to the home's settings.toml first, for both cycles")
+    parser.add_argument(
+        "--settings", type=Path, help="copied to the home's settings.toml first, for both cycles"
+    )
     args = parser.parse_args()
 
     if args.settings:
