@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.tiny_home import TINY_CYCLE
@@ -156,3 +158,49 @@ def test_a_worker_told_to_stop_puts_its_cycle_back(tiny: Path) -> None:
 
     assert [("queued", 0)] == _rows(home, "SELECT state, attempts FROM jobs")
     assert [("running",)] == _rows(home, "SELECT state FROM runs")
+
+
+def test_an_acknowledged_upload_survives_the_death_of_server_and_worker(tiny: Path) -> None:
+    """The server is killed the moment it has said 202; its worker ends by itself, and the next one ingests."""
+    home = tiny / "home"
+    with open_services(home) as services:
+        _, key = services.api_keys.create(services.accounts.add("jonas", role="admin").id, "test")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with _process("serve", "--port", str(port), "--home", home) as server:
+        _wait_for(lambda: _answers(f"{address}/readyz"), server)
+        worker = _children(server.pid)
+        accepted = httpx.post(
+            f"{address}/api/documents",
+            headers={"authorization": f"Bearer {key}"},
+            files={"file": ("lunch.md", b"# Lunch\n\nLunch is at noon in the canteen.\n")},
+            data={"collection": "handbook"},
+        )
+        _kill(server)
+    assert 202 == accepted.status_code
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(Path(f"/proc/{pid}").exists() for pid in worker):
+        assert time.monotonic() < deadline, "the worker outlived its server"
+        time.sleep(0.1)
+    with open_services(home) as services:
+        Worker(services, stale_after=timedelta(0)).run_once()
+
+        assert "done" == services.jobs.get(accepted.json()["job"]).state
+        assert "lunch.md" in {document.path for document in services.knowledge.list_documents("handbook")}
+
+
+def _children(pid: int) -> list[str]:
+    # Of all threads: the worker was started by another than the first.
+    lists = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = [child for children in lists for child in children]
+    assert found, "the server has no worker"
+    return found
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
