@@ -4,7 +4,8 @@
 # make lint    ruff, mypy, import contracts
 # make bench   every benchmark of the README
 
-PYTHON ?= python3.11
+# The lock was made with 3.11; newer ones work where their wheels exist.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -13,7 +14,8 @@ STAMP := .venv/.installed
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "Tacit needs Python 3.11 or newer; set PYTHON=... to one"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Tacit needs Python 3.11 or newer; set PYTHON=... to one"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,postgres]'

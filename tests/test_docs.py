@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -94,6 +96,24 @@ def test_every_package_is_in_the_readme() -> None:
 def test_make_has_the_promised_targets(target: str) -> None:
     """README and continuous integration use them."""
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+# Docstrings
+
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in ("knowledge_base", "chatbot", "alignment", "ui")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if ">>>" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    """They are run."""
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+
+    assert 0 == result.failed
 
 
 # Settings

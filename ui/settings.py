@@ -126,8 +126,25 @@ def load_settings(home: Home, environment: Mapping[str, str] | None = None) -> S
         name: _build(home, name, section.default_factory, raw.get(name, {}), values)  # type: ignore[arg-type]  # every section has one
         for name, section in sections.items()
     }
+    _refuse_unknown_variables(values, sections)
     training = {name: _section(home, name, raw.get(name, {})) for name in TRAINING_SECTIONS}
     return Settings(**built, training=training)
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str], sections: Mapping[str, Any]) -> None:
+    for name in (*sections, *TRAINING_SECTIONS):
+        prefix = f"TACIT_{name}_".upper()
+        section = sections.get(name)
+        fields = dataclasses.fields(section.default_factory) if section else ()
+        legal = {f"{prefix}{item.name}".upper() for item in fields}
+        for variable in environment:
+            if variable.startswith(prefix) and variable not in legal:
+                hint = (
+                    f"legal ones: {', '.join(sorted(legal))}"
+                    if legal
+                    else f"set [{name}] in settings.toml or with --set"
+                )
+                raise UsageError(f"unknown environment variable {variable}; {hint}")
 
 
 def _read_file(home: Home) -> dict[str, Any]:

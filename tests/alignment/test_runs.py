@@ -1,5 +1,6 @@
 """Runs as rows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,47 @@ def test_the_active_run_is_the_one_waiting_or_running(store: RunStore) -> None:
     store.fail(first.id, "out of memory")
 
     assert store.active() is None
+
+
+def test_there_is_one_active_run_at_a_time(database: Database, tmp_path: Path) -> None:
+    """On both databases; the second one's directory is not left behind."""
+    store = RunStore(database, tmp_path)
+    first = store.create("cycle", {})
+
+    with pytest.raises(UsageError, match=first.id):
+        store.create("sft", {})
+    assert [first.id] == [path.name for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_of_many_who_start_at_once_one_does(database: Database, tmp_path: Path) -> None:
+    """Two workers whose schedules fire at the same moment."""
+    store = RunStore(database, tmp_path)
+
+    def start(_: int) -> bool:
+        try:
+            store.create("cycle", {})
+        except UsageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert 1 == sum(pool.map(start, range(8)))
+
+
+def test_the_hold_on_a_run_ends_with_the_work(store: RunStore) -> None:
+    """Nobody else gets it meanwhile, not even in this process."""
+    run = store.create("cycle", {})
+    with store.working_on(run.id):
+        assert store.is_worked_on(run.id)
+        with pytest.raises(UsageError, match="another process"), store.working_on(run.id):
+            pass
+
+    assert not store.is_worked_on(run.id)
+
+
+def test_a_run_of_another_machine_is_not_judged(store: RunStore) -> None:
+    """Its directory is not here: whether somebody works on it cannot be known."""
+    run = store.create("cycle", {})
+    run.directory.rmdir()
+
+    assert store.is_worked_on(run.id)

@@ -94,6 +94,13 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert 5 == load_settings(home, {"TACIT_ASSISTANT_TOP_K": "5"}).assistant.top_k
 
 
+@pytest.mark.parametrize("variable", ["TACIT_ASSISTANT_TOPK", "TACIT_PPO_STEPS"])
+def test_a_variable_that_sets_nothing_is_refused(variable: str, tmp_path: Path) -> None:
+    """A slip of the pen, or a training section, which only the file and --set can change."""
+    with pytest.raises(UsageError, match=variable):
+        load_settings(open_home(tmp_path, create=True), {variable: "5"})
+
+
 def test_a_disabled_person_is_no_reader(services: Services) -> None:
     """Nowhere in the product."""
     ann = add_user(services, "ann")
