@@ -340,8 +340,8 @@ class Services:
 
     def warm_up(self) -> None:
         """Load what the first question needs, so that nobody waits for it."""
-        self.serving.generator()
-        self.embedder.encode(["warm up"])
+        # A whole turn but for the writing: model, embedder, index, word lists. It also builds every part once, before threads ask.
+        self.assistant.prepare("warm up", Reader(name="nobody"))
 
     def readiness_problem(self) -> str | None:
         """Why this process cannot answer questions; None when it can."""

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from chatbot.errors import GenerationError
 from chatbot.openai_generator import OpenAIGenerator
 from chatbot.records import PolicyVersion
 from knowledge_base.database import now
 from knowledge_base.errors import AccessDeniedError, UsageError
 from tests.fakes import FakeEmbedder
-from tests.ui.page_fakes import add_user
+from tests.ui.page_fakes import ScriptedPolicies, add_user
 from ui.demo import PASSWORDS_FILE, ingest_sample, make_accounts
 from ui.home import open_home
 from ui.serving import check_port, worker_beside
@@ -117,6 +118,24 @@ def test_opening_and_closing_a_collection_is_audited(services: Services) -> None
 
     assert ("jonas", "collection.grant", "hr-files") == (event.actor, event.action, event.subject)
     assert EVERYONE == event.detail["group"]
+
+
+def test_an_empty_home_warms_up(tmp_path: Path) -> None:
+    """Nothing was ingested yet: the server must start all the same."""
+    with open_services(tmp_path / "new", create=True) as services:
+        services.__dict__["embedder"] = FakeEmbedder()
+        services.__dict__["serving"] = ScriptedPolicies(services)
+        services.warm_up()
+
+        assert services.readiness_problem() is None
+
+
+def test_a_model_that_cannot_be_loaded_is_one_clear_line(page_home: Path) -> None:
+    """Before the server starts."""
+    (page_home / "settings.toml").write_text('[model]\nbase = "/no/such/model"\n')
+
+    with open_services(page_home) as services, pytest.raises(GenerationError, match="/no/such/model"):
+        services.warm_up()
 
 
 # The demo
