@@ -26,6 +26,7 @@ from torch import Tensor
 
 from alignment.corpus import TokenizedSource, Tokens, find_corpora, read_corpus, tokenize_corpora
 from alignment.corpus_rows import DocumentRows, MixedRows, held_out_rows
+from alignment.induction_init import initialise_induction
 from alignment.pretrain_settings import PretrainSettings
 from alignment.run_control import (
     Checkpoints,
@@ -267,12 +268,16 @@ def _new_model(settings: PretrainSettings, tokenizer: Any) -> Any:
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
         max_position_embeddings=settings.max_position_tokens,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_base},
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    if settings.induction_init:
+        initialise_induction(model, seed=settings.seed)
+    return model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,6 +47,10 @@ class PretrainSettings(TokenTrainingSettings):
     """Size of the gated feed-forward layer."""
     max_position_tokens: int = 2048
     """Context size in tokens."""
+    rope_base: float = 1e6
+    """Base of the rotary position frequencies."""
+    induction_init: bool = False
+    """Start from a model that copies by construction (`alignment.induction_init`); wants a width of 384 or more, heads of 64."""
     sequence_tokens: int = 512
     """Tokens predicted in one row."""
     batch_sequences: int = 16
