@@ -1,6 +1,8 @@
 """Tacit's answers beside plain quoting, on one question file, in one run.
 
-    python benchmarks/answers.py QUESTIONS.jsonl --collection NAME --home DIR [--limit N] [--policy ID]
+    python benchmarks/answers.py [QUESTIONS.jsonl --collection NAME --home DIR] [--limit N] [--policy ID]
+
+Without arguments it ingests the sample company and uses its questions.
 
 Quoting: the best one or three evidence sentences, and the best chunk whole. Prints a table of key_fact_recall and words, then what
 `tacit evaluate` prints, with the causes of failure counted. Nothing is tuned here: settings are those of the home.
@@ -24,6 +26,8 @@ from knowledge_base.evaluation import evaluate_retrieval
 from knowledge_base.questions import load_questions
 from ui.wiring import Services, open_services
 
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "ui" / "sample_company"
 Quote = Callable[[PreparedTurn], str]
 QUOTES: dict[str, Quote] = {
     "best sentence": lambda turn: " ".join(e.text for e in turn.evidence[:1]),
@@ -82,13 +86,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("questions", type=Path)
-    parser.add_argument("--collection", required=True)
-    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("questions", type=Path, nargs="?", default=SAMPLE / "questions.jsonl")
+    parser.add_argument("--collection", default="company")
+    parser.add_argument("--home", type=Path, default=ROOT / "var" / "benchmark-answers")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--policy")
     args = parser.parse_args()
-    with open_services(args.home) as services:
+    with open_services(args.home, create=True) as services:
+        if args.questions == SAMPLE / "questions.jsonl":
+            services.ingestor.ingest([SAMPLE / "company"], args.collection)
         result = measure(services, args)
     for line in result["rows"]:
         print(

@@ -1,6 +1,8 @@
 """The whole loop on one handbook, from simulated feedback, in one run: does the policy get better on questions nobody trained on?
 
-    python benchmarks/loop.py --documents DIR... --questions FILE.jsonl --home DIR [--turns 300] [--noise 0.1] [--seed 0]
+    python benchmarks/loop.py [--documents DIR...] [--questions FILE.jsonl] [--home DIR] [--turns 300] [--noise 0.1] [--seed 0]
+
+Without arguments it runs on the sample company.
 
 Steps: ingest; split the questions in two by a hash; simulate employees on one half; a cycle; compare the new policy with its SFT policy on
 the other half, judged by the same preference function; then more employees, and the worker starts a second cycle by itself because enough
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+SAMPLE = HERE.parent / "ui" / "sample_company"
 TACIT = [sys.executable, "-m", "ui"]
 
 
@@ -78,11 +81,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--documents", nargs="+", required=True)
-    parser.add_argument("--questions", type=Path, required=True)
-    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--documents", nargs="+", default=[str(SAMPLE / "company")])
+    parser.add_argument("--questions", type=Path, default=SAMPLE / "questions.jsonl")
+    parser.add_argument("--home", type=Path, default=HERE.parent / "var" / "benchmark-loop")
     parser.add_argument("--collection", default="handbook")
-    parser.add_argument("--preferences", default=f"{HERE / 'preferences.py'}:short_cited_direct")
+    parser.add_argument(
+        "--preferences", default=f"{HERE / 'preferences' / 'short_cited_direct.py'}:short_cited_direct"
+    )
     parser.add_argument("--turns", type=int, default=300)
     parser.add_argument(
         "--more-turns",
