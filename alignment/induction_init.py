@@ -5,18 +5,21 @@ arXiv 2209.11895), and on two cores that costs more tokens than there is time fo
 weights and training starts from a model that repeats what it has seen. Knows nothing of tokenizers, data or training.
 
 How, with x̂ the normed residual stream, split into one constant dimension, `identity` dimensions that hold the token's random embedding, and
-`previous` dimensions that start empty:
+three blocks that start empty:
 
-1. Layer 0, head h: queries and keys are the constant, the query turned back by one step of RoPE, so that the score is
-   Σ_i a cos(θ_i (m - 1 - n)), largest at n = m - 1. Its values, R_h x̂_identity with R_h random orthonormal rows, are written to block h of
-   `previous`.
-2. Layer 1, head h: queries are R_h x̂_identity (this token), keys block h of `previous` (the token before each position), both in the slow
-   half of RoPE's frequencies, which hardly turn over a context. So it attends to what followed this token earlier. Its values, S_h x̂_identity
-   with S_h orthonormal, are written back through S_h^T: the copied token's embedding, three times as strong as the token's own.
+1. Layer 0, head o (1, 2, 3): queries and keys are the constant, the query turned back by o steps of RoPE, so that the score is
+   Σ_i a cos(θ_i (m - o - n)), largest at n = m - o. Its values, C x̂_identity with C random orthonormal rows, are written to block o: every
+   position then knows the three tokens before it.
+2. Layer 1: a query asks "where did my token, and the two before it, stand as the three tokens before a position?": it compares
+   C x̂_identity with block 1, its own block 1 with block 2, and its own block 2 with block 3, in the slow half of RoPE's frequencies, which
+   hardly turn over a context. So it attends to what followed the longest match. Its values, S x̂_identity with S orthonormal, are written
+   back through Sᵀ: the copied token's embedding, three times as strong as the token's own.
 3. Every other output projection is zero, so that nothing else speaks at first.
 
-Different from a usual initialisation: the residual stream is large (`residual_scale` 0.5 instead of 0.02), because optimisers that move all
-weights by a fixed amount (Muon) wash out small structures in a few dozen steps; the final norm is scaled down in turn, which keeps the logits.
+Different from the textbook's induction head, which matches one token: in real text a common word has many continuations, and a model that
+matches one token jumps from sentence to sentence; and different from a usual initialisation: the residual stream is large
+(`RESIDUAL_SCALE` 0.5 instead of 0.02), because optimisers that move all weights by a fixed amount (Muon) wash out small structures in a few
+dozen steps; the final norm is scaled down in turn, which keeps the logits.
 """
 
 from __future__ import annotations
@@ -28,16 +31,18 @@ import torch
 from torch import Tensor
 
 N_HEADS = 3
-"""Copying heads in each of the two layers; the others stay random."""
+"""Heads in each of the two layers: one for each offset in the first, voting together in the second; the others stay random."""
 CODE_SIZE = 32
-"""Dimensions in which a head compares tokens: half of a head of 64."""
+"""Dimensions of a token's code in a block."""
+MATCHED = (12, 10, 10)
+"""How many dimensions of a query compare the present token, the one before, and the one before that: half of a head of 64 in all."""
 RESIDUAL_SCALE = 0.5
 """Standard deviation of the embeddings."""
 FINAL_NORM = 0.06
 """Gain of the last norm times the residual scale; about the size of ordinary logits."""
-POSITION_SHARPNESS = 7.0
+POSITION_SHARPNESS = 8.0
 """Length of a query or key pair in layer 0."""
-MATCH_SHARPNESS = 2.5
+MATCH_SHARPNESS = 3.0
 """Factor of queries and keys in layer 1."""
 COPY_STRENGTH = 3.0
 """How much stronger a copied token is written than a token's own embedding."""
@@ -62,9 +67,9 @@ def initialise_induction(model: Any, *, seed: int = 0) -> None:
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-        codes = [_orthonormal(n_identity, generator)[:CODE_SIZE] for _ in range(N_HEADS)]
-        _write_previous_token_heads(model, codes, n_identity, head_size)
-        _write_induction_heads(model, codes, n_identity, head_size, generator)
+        code = _orthonormal(n_identity, generator)[:CODE_SIZE]
+        _write_previous_token_heads(model, code, n_identity, head_size)
+        _write_induction_heads(model, code, n_identity, head_size, generator)
         model.model.norm.weight.fill_(FINAL_NORM / RESIDUAL_SCALE)
 
 
@@ -102,42 +107,51 @@ def _write_embeddings(model: Any, n_identity: int, generator: torch.Generator) -
     weight[:, 0] = math.sqrt(width - n_identity - 1) * RESIDUAL_SCALE
 
 
-def _write_previous_token_heads(model: Any, codes: list[Tensor], n_identity: int, head_size: int) -> None:
+def _block(n_identity: int, offset: int) -> int:
+    """First residual dimension of the block that holds the token `offset` places back."""
+    return 1 + n_identity + (offset - 1) * CODE_SIZE
+
+
+def _write_previous_token_heads(model: Any, code: Tensor, n_identity: int, head_size: int) -> None:
     attention = model.model.layers[0].self_attn
     half = head_size // 2
     base = float(model.config.rope_parameters["rope_theta"])
     constant = math.sqrt(model.config.hidden_size - n_identity - 1)
     size = POSITION_SHARPNESS / constant
-    for head, code in enumerate(codes):
-        first = head * head_size
+    for offset in range(1, N_HEADS + 1):
+        first = (offset - 1) * head_size
         _clear_head(attention, first, head_size)
         for pair in range(half // 2):
-            angle = base ** (-pair / half)
+            angle = offset * base ** (-pair / half)
             attention.k_proj.weight[first + pair, 0] = size
             attention.q_proj.weight[first + pair, 0] = size * math.cos(angle)
             attention.q_proj.weight[first + pair + half, 0] = -size * math.sin(angle)
         attention.v_proj.weight[first : first + CODE_SIZE, 1 : n_identity + 1] = code
-        to = 1 + n_identity + head * CODE_SIZE
+        to = _block(n_identity, offset)
         attention.o_proj.weight[to : to + CODE_SIZE, first : first + CODE_SIZE] = RESIDUAL_SCALE * torch.eye(
             CODE_SIZE
         )
 
 
 def _write_induction_heads(
-    model: Any, codes: list[Tensor], n_identity: int, head_size: int, generator: torch.Generator
+    model: Any, code: Tensor, n_identity: int, head_size: int, generator: torch.Generator
 ) -> None:
     attention = model.model.layers[1].self_attn
     half = head_size // 2
-    slow = [*range(half // 2, half), *range(half // 2 + half, head_size)][:CODE_SIZE]
+    slow = [*range(half // 2, half), *range(half // 2 + half, head_size)]
+    levels = [level for level, count in enumerate(MATCHED) for _ in range(count)]
     values = _orthonormal(n_identity, generator)
-    for head, code in enumerate(codes):
+    for head in range(N_HEADS):
         first = head * head_size
         _clear_head(attention, first, head_size)
-        for row, dimension in enumerate(slow):
-            attention.q_proj.weight[first + dimension, 1 : n_identity + 1] = MATCH_SHARPNESS * code[row]
-            attention.k_proj.weight[first + dimension, 1 + n_identity + head * CODE_SIZE + row] = (
-                MATCH_SHARPNESS
-            )
+        rows = torch.randperm(CODE_SIZE, generator=generator).tolist()
+        for dimension, level, row in zip(slow, levels, rows, strict=False):
+            query = attention.q_proj.weight[first + dimension]
+            if level == 0:
+                query[1 : n_identity + 1] = MATCH_SHARPNESS * code[row]
+            else:
+                query[_block(n_identity, level) + row] = MATCH_SHARPNESS
+            attention.k_proj.weight[first + dimension, _block(n_identity, level + 1) + row] = MATCH_SHARPNESS
         copied = values[first : first + head_size]
         attention.v_proj.weight[first : first + head_size, 1 : n_identity + 1] = copied
         attention.o_proj.weight[1 : n_identity + 1, first : first + head_size] = (

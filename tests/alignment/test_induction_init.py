@@ -23,10 +23,10 @@ def fresh_model(**changes: object) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**(shape | changes))).eval()
 
 
-def repeat_accuracy(model: LlamaForCausalLM) -> float:
-    """Share of the second half of a repeated random sequence that greedy prediction gets right."""
+def repeat_accuracy(model: LlamaForCausalLM, n_words: int = 2000) -> float:
+    """Share of the second half of a repeated random sequence of so many words that greedy prediction gets right."""
     torch.manual_seed(1)
-    half = torch.randint(2000, (4, 100))
+    half = torch.randint(n_words, (4, 100))
     tokens = torch.cat([half, half], dim=1)
     with torch.no_grad():
         guesses = model(tokens).logits[:, :-1].argmax(-1)
@@ -41,6 +41,14 @@ def test_an_untrained_model_copies() -> None:
     initialise_induction(model)
 
     assert repeat_accuracy(model) > 0.6
+
+
+def test_common_words_do_not_lead_astray() -> None:
+    """With thirty words every word has several continuations, and only the longer match tells the right one."""
+    model = fresh_model()
+    initialise_induction(model)
+
+    assert repeat_accuracy(model, n_words=30) > 0.6
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
