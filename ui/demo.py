@@ -133,6 +133,9 @@ def _show(
         "failed": [{"path": f.path, "error": f.error} for r in reports for f in r.failed],
         "seconds": round(seconds, 1),
     }
+    for report in reports:
+        for failure in report.failed:
+            context.note(f"failed: {failure.path}: {failure.error}")
     lines = [f"The sample company is ready: {n_documents} documents ({seconds:.0f} s).", ""]
     lines += [f"  {a.name:<8} {a.password:<26} {a.role:<9} {a.title}" for a in accounts]
     lines += ["", "Ask as amina, upload as jonas (/admin), retrain as priya (/ops)."]
