@@ -12,6 +12,9 @@ from pathlib import Path
 
 # Before any library reads it: the tests of the command line look at every line on stderr.
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Tiny models gain nothing from a second thread, and threads that spin at barriers slow servers, workers and tests beside each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import sqlalchemy as sa
