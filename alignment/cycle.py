@@ -88,7 +88,7 @@ class Cycle:
         """
         data = self._snapshot()
         sft = self._sft(data)
-        sft_policy = self._publish("sft", sft, data)
+        sft_policy = self._publish(self._candidate("sft", sft, data))
         if self._kind == "sft":
             return self._stop_early(sft_policy, "Stopped after SFT, as asked.")
         reward = self._reward(data, sft)
@@ -97,7 +97,8 @@ class Cycle:
         ppo = self._ppo(data, sft, reward)
         if self._kind == "ppo":
             return self._stop_early(
-                self._publish("ppo", ppo, data), "Stopped after PPO, as asked; no gates were run."
+                self._publish(self._candidate("ppo", ppo, data)),
+                "Stopped after PPO, as asked; no gates were run.",
             )
         gates = self._gates(data, ppo)
         return self._conclude(data, ppo, gates)
@@ -256,7 +257,9 @@ class Cycle:
 
     def _conclude(self, data: LoadedSnapshot, ppo: StageResult, gates: list[GateResult]) -> CycleResult:
         passed, reason = gates_passed(gates), explain(gates)
-        policy = self._publish("ppo", ppo, data, gates=gates, reason="" if passed else reason)
+        policy = self._publish(
+            self._candidate("ppo", ppo, data, gates=gates, reason="" if passed else reason)
+        )
         if passed and self._settings.cycle.promote:
             self._progress(StageProgress(stage="promote", done=0, total=1))
             self._world.promote(policy.id)
@@ -279,18 +282,8 @@ class Cycle:
             metrics=self._metrics,
         )
 
-    def _publish(
-        self,
-        stage: Literal["sft", "ppo"],
-        result: StageResult,
-        data: LoadedSnapshot,
-        *,
-        gates: Sequence[GateResult] = (),
-        reason: str = "",
-    ) -> PolicyVersion:
-        return self._world.publish(
-            self._candidate(stage, result, data, gates=gates, reason=reason), result.path
-        )
+    def _publish(self, candidate: PolicyVersion) -> PolicyVersion:
+        return self._world.publish(candidate, Path(candidate.path))
 
     def _candidate(
         self,
