@@ -3,7 +3,8 @@
 Knows nothing of files or tokens. Differs from the usual retrieval-augmented training data in three ways. A target is copied, never
 written: each cited sentence stands word for word in the evidence under its number. Evidence is ordered by a noisy lexical ranking,
 because in serving the right sentence is often, not always, the first. And the same kind of question gets answers in several
-styles, so that preferences have something to choose between when people start to judge.
+styles and lengths, so that preferences have something to choose between when people start to judge. A short right sentence is followed
+by the best-ranked others up to a drawn number of words: a reader that is not sure which sentence answers says two rather than one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from chatbot.prompt import REFUSAL, Message, NumberedEvidence
 
 _LOOKS_LIKE_AN_ANSWER = 0.65
 """Share of the question's word weight from which a sentence may well answer it."""
+
+_LONGEST_ANSWER = 60
+"""Words of an answer that quotes more than one sentence."""
 
 _LONGEST_ECHO = 430
 """Characters of evidence in an example that quotes all of it."""
@@ -68,9 +72,7 @@ class ExampleMaker:
             return self._build(question, "refusal", ())
         if rng.random() < self._make_without:
             return self._build(question, "refusal", ())
-        style = self._draw_style(question)
-        n_right = {"two": 2, "three": 3}.get(style, 1)
-        return self._build(question, style, question.right[:n_right])
+        return self._build(question, self._draw_style(question), question.right[:1])
 
     def _echo(self, question: SourceQuestion) -> ReaderExample | None:
         """An example that quotes all its evidence: half of its tokens are copied, five times as many as in the others."""
@@ -90,19 +92,17 @@ class ExampleMaker:
             history=(),
             completion=" ".join(f"{item.text} [{item.number}]" for item in chosen),
             cited=tuple(item.number for item in chosen),
+            right=tuple(item.number for item in chosen),
         )
 
     def _draw_style(self, question: SourceQuestion) -> Style:
         draw = self._rng.random()
-        if question.short_answer and draw < 0.3:
+        if question.short_answer and draw < 0.15:
             return "short_answer"
         for style, below in (("lead_in", 0.1), ("polite", 0.17)):
             if draw < below and not question.short_answer:
                 return style  # type: ignore[return-value]  # both literals are styles
-        n_right = len(question.right)
-        if n_right >= 3 and draw > 0.85:
-            return "three"
-        return "two" if n_right >= 2 and draw > 0.6 else "one"
+        return "quote"
 
     def _build(
         self, question: SourceQuestion, style: Style, used: Sequence[SourceSentence]
@@ -115,6 +115,9 @@ class ExampleMaker:
             NumberedEvidence(number=n, heading=s.heading.split(" > ")[0] if bare else s.heading, text=s.text)
             for n, s in enumerate(evidence, start=1)
         )
+        right = tuple(n for n, sentence in enumerate(evidence, start=1) if sentence in used)
+        if style == "quote":
+            used = self._prolong(question, used, evidence)
         cited = tuple(evidence.index(sentence) + 1 for sentence in used)
         return ReaderExample(
             document=question.document,
@@ -125,7 +128,30 @@ class ExampleMaker:
             history=self._draw_history(question),
             completion=self._write(question, style, used, cited),
             cited=cited,
+            right=right,
         )
+
+    def _prolong(
+        self,
+        question: SourceQuestion,
+        used: Sequence[SourceSentence],
+        evidence: Sequence[SourceSentence],
+    ) -> list[SourceSentence]:
+        """The right sentence, and further right or else best-ranked ones until the answer has a drawn number of words."""
+        wanted = self._rng.triangular(8, 50, 26)
+        chosen = list(used)
+        further = sorted(
+            (sentence for sentence in evidence if sentence not in chosen),
+            key=lambda sentence: sentence not in question.right,
+        )
+        n_words = sum(len(sentence.text.split()) for sentence in chosen)
+        for sentence in further[:2]:
+            n_more = len(sentence.text.split())
+            if n_words >= wanted or n_words + n_more > _LONGEST_ANSWER:
+                break
+            chosen.append(sentence)
+            n_words += n_more
+        return chosen
 
     def _choose_evidence(
         self, question: SourceQuestion, used: Sequence[SourceSentence]
@@ -139,6 +165,8 @@ class ExampleMaker:
             weights=[2.0 ** -(n / 2) for n in range(settings.max_evidence - settings.min_evidence + 1)],
         )[0]
         words = set(content_words(question.question))
+        # What else answers may stand beside the answer, never in a prompt that is to be refused.
+        beside = [s for s in question.right[1:] if s not in used and rng.random() < 0.5] if used else []
         hidden = {sentence.text for sentence in question.right}
         n_far = sum(
             rng.random() < (0.35 if question.near else 1.0) for _ in range(max(0, wanted - len(used)))
@@ -150,10 +178,10 @@ class ExampleMaker:
                 sentence for sentence in near if self._pool.relevance(words, sentence) < _LOOKS_LIKE_AN_ANSWER
             ]
         others: list[SourceSentence] = []
-        for sentence in [*far[:n_far], *near, *far[n_far:]]:
+        for sentence in [*beside, *far[:n_far], *near, *far[n_far:]]:
             if len(others) >= wanted - len(used):
                 break
-            if sentence.text not in hidden and all(sentence.text != other.text for other in others):
+            if (sentence in beside or sentence.text not in hidden) and all(sentence.text != other.text for other in others):
                 others.append(sentence)
         if len(others) + len(used) < 2:
             return None

@@ -1,8 +1,8 @@
 """Reader training: teaches a pretrained model to answer from numbered evidence, or to say that it does not know.
 
 Knows nothing of where examples come from (`alignment.reader_data`) or how answers are judged (`alignment.reader_evaluation`).
-Differs from the textbook's supervised fine-tuning: context tokens count too, a little (0.15), because at this size the model is
-still learning to read; batches are cut by length into a few fixed shapes, so that little is spent on padding and each shape is
+Differs from the textbook's supervised fine-tuning: context tokens may count too, a little, while the model is still learning to read;
+batches are cut by length into a few fixed shapes, so that little is spent on padding and each shape is
 compiled once; and the optimisers are those of pretraining, started afresh.
 
     python -m alignment.reader --set start=CHECKPOINT --set data_dir=DATA --set work_dir=WORK_FOLDER
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class _Run:
             loss = self.loss_function(ids.to(self.device), weights.to(self.device)) / total_weight
             loss.backward()
             total += loss.detach()
-            self.tokens += int((weights > 0).sum())
+            self.tokens += int((ids != self.tokenizer.pad_token_id).sum())
         self.gradient_norm = self.optimizers.step(self.step)
         self.step += 1
         return total
@@ -172,8 +172,10 @@ def _open_run(settings: ReaderSettings, data: ReaderData, device: torch.device) 
         model=model,
         tokenizer=tokenizer,
         optimizers=TwoOptimizers(model, settings),
-        loss_function=make_loss_function(model, settings, device),
-        evaluation_loss=make_loss_function(model, replace(settings, compile=False), device),
+        loss_function=make_loss_function(
+            model, settings, device, mostly_unweighted=settings.context_weight == 0
+        ),
+        evaluation_loss=make_loss_function(model, settings, device, mostly_unweighted=True),
         batches=LengthBatches(data.train, tokenizer, settings),
         held_out=LengthBatches(data.held_out[: settings.evaluation_examples], tokenizer, settings),
         checkpoints=checkpoints,

@@ -47,11 +47,11 @@ class ReaderSettings(TokenTrainingSettings):
     """Peak learning rate of embeddings and norms."""
     echo_share: float = 0.0
     """Share of training examples that quote all their evidence; raise it while the model does not copy yet."""
-    unanswerable_share: float = 0.22
+    unanswerable_share: float = 0.06
     """Share of examples whose evidence does not hold the answer; lower it while the model does not copy yet."""
-    context_weight: float = 0.15
-    """Weight of a prompt token's loss; a completion token's is 1."""
-    lengths: Sequence[int] = (192, 256, 320, 448, 640, 1024)
+    context_weight: float = 0.0
+    """Weight of a prompt token's loss; a completion token's is 1. Above 0 the model also learns to read, at the cost of learning to answer."""
+    lengths: Sequence[int] = (160, 192, 224, 256, 288, 320, 352, 384)
     """Padded lengths in tokens; longer examples are left out."""
     micro_batch_tokens: int = 2560
     """Tokens in one forward pass, padding included."""

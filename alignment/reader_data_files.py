@@ -65,6 +65,7 @@ def _from_row(row: dict[str, Any]) -> ReaderExample:
         history=tuple(Message(**item) for item in row["history"]),
         completion=row["completion"],
         cited=tuple(row["cited"]),
+        right=tuple(row["right"]),
     )
 
 

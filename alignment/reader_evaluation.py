@@ -131,7 +131,7 @@ def count_figures(examples: Sequence[ReaderExample], completions: Sequence[str])
         exact_copy_rate=_share(sum(is_exact_copy(text, example) for example, text in given), len(given)),
         right_citation_rate=_share(len(rightly_cited), len(answerable)),
         right_answer_rate=_share(sum(is_exact_copy(text, e) for e, text in rightly_cited), len(answerable)),
-        first_is_right_rate=_share(sum(1 in example.cited for example, _ in answerable), len(answerable)),
+        first_is_right_rate=_share(sum(1 in example.right for example, _ in answerable), len(answerable)),
         refusal_precision=_share(rightly_refused, n_refused),
         refusal_recall=_share(rightly_refused, len(unanswerable)),
         mean_words=_share(sum(len(text.split()) - len(cited_numbers(text)) for _, text in given), len(given)),
@@ -140,7 +140,7 @@ def count_figures(examples: Sequence[ReaderExample], completions: Sequence[str])
 
 def _cites_right(example: ReaderExample, completion: str) -> bool:
     numbers = cited_numbers(completion)
-    return bool(numbers) and numbers[0] in example.cited and not is_refusal(completion)
+    return bool(numbers) and numbers[0] in example.right and not is_refusal(completion)
 
 
 def _share(part: float, whole: int) -> float:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from chatbot.prompt import Message, NumberedEvidence, build_messages
 
-Style = Literal["one", "two", "three", "lead_in", "short_answer", "polite", "refusal", "echo"]
+Style = Literal["quote", "lead_in", "short_answer", "polite", "refusal", "echo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class ReaderDataSettings:
     """Share of a corpus's pages that is used; 1 where nothing is said."""
     statements_per_page: int = 4
     """At most so many questions a page made from single sentences."""
-    unanswerable_share: float = 0.22
+    unanswerable_share: float = 0.06
     """Share of examples whose evidence does not hold the answer."""
     history_share: float = 0.06
     """Share of examples with an earlier turn."""
@@ -47,12 +47,12 @@ class ReaderDataSettings:
     """Share of training examples that ask to quote all evidence: copying without choosing, for the start of a training run."""
     ranking_noise: float = 0.65
     """Spread of the noise added to each sentence's relevance (0 to 1) before evidence is ordered."""
-    min_evidence: int = 4
+    min_evidence: int = 3
     """Fewest numbered sentences."""
     max_evidence: int = 8
     """Most numbered sentences."""
-    max_prompt_chars: int = 3200
-    """Evidence is cut to this; about 800 tokens."""
+    max_prompt_chars: int = 1200
+    """Evidence with more characters is left out; about 300 tokens."""
     held_out_share: float = 0.05
     """Share of documents that is never trained on."""
     copies: Mapping[str, float] = field(
@@ -97,6 +97,8 @@ class ReaderExample:
     completion: str
     cited: tuple[int, ...]
     """Numbers of the sentences copied, in the order written; empty for refusals."""
+    right: tuple[int, ...]
+    """Numbers of the sentences that answer; the others cited only stand near the answer."""
 
     @property
     def messages(self) -> list[Message]:

@@ -18,6 +18,8 @@ import structlog
 import torch
 from torch import Tensor
 
+from alignment.muon import Float32Muon
+
 _log = structlog.get_logger(__name__)
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +53,8 @@ class TokenTrainingSettings:
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the matrix products; weights and optimiser state are always float32."""
     compile: bool = True
-    """Use torch.compile; falls back to eager, with the reason logged, where no compiler works."""
+    """Use torch.compile; falls back to eager, with the reason logged, where no compiler works. A batch shape costs a minute or two of
+    compiling on two cores, so it pays only for long runs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU if there is one."""
     threads: int | None = None
@@ -114,7 +117,8 @@ class TwoOptimizers:
             (hidden if is_hidden else rest).append(parameter)
         self._settings = settings
         self._parameters = [*hidden, *rest]
-        self._muon = torch.optim.Muon(
+        muon = torch.optim.Muon if settings.precision == "bfloat16" else Float32Muon
+        self._muon = muon(
             hidden, lr=settings.muon_lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
         self._adamw = torch.optim.AdamW(rest, lr=settings.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0)
@@ -150,8 +154,17 @@ def choose_device(settings: TokenTrainingSettings) -> torch.device:
     return torch.device(settings.device)
 
 
-def make_loss_function(model: Any, settings: TokenTrainingSettings, device: torch.device) -> LossFunction:
+def make_loss_function(
+    model: Any, settings: TokenTrainingSettings, device: torch.device, *, mostly_unweighted: bool = False
+) -> LossFunction:
     """The weighted next-token loss of a Llama-shaped model.
+
+    Args:
+        model: With the parts `model` (ids to hidden states) and `lm_head`.
+        settings: Precision, and whether to compile.
+        device: Where the batches are.
+        mostly_unweighted: Most weights are 0: logits are then computed only where one is not, which saves a seventh of the work at 17M
+            parameters. The loss is the same; such a function is never compiled, because the number of those places changes.
 
     Returns:
         Function of token ids (B, T) and weights (B, T), where `weights[:, t]` counts the prediction *of* token t (column 0 is
@@ -164,13 +177,18 @@ def make_loss_function(model: Any, settings: TokenTrainingSettings, device: torc
         hidden = model.model(
             input_ids=input_ids[:, :-1], use_cache=False
         ).last_hidden_state  # (B, T-1, width)
-        logits = model.lm_head(hidden).float()  # (B, T-1, V)
+        targets, counted = input_ids[:, 1:], weights[:, 1:]
+        if mostly_unweighted:
+            places = counted != 0
+            hidden, targets, counted = hidden[places], targets[places], counted[places]
+        logits = model.lm_head(hidden).float()  # (B, T-1, V), or (places, V)
         losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none"
+            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
         )
-        return (losses * weights[:, 1:].flatten()).sum()
+        return (losses * counted.reshape(-1)).sum()
 
-    function = _compiled_or_eager(weighted_sum) if settings.compile else weighted_sum
+    compiles = settings.compile and not mostly_unweighted
+    function = _compiled_or_eager(weighted_sum) if compiles else weighted_sum
 
     def call(input_ids: Tensor, weights: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):

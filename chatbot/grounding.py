@@ -71,11 +71,12 @@ def check(
     dropped: list[str] = []
     n_supported = 0
     for sentence in _split(completion):
-        if _is_courtesy(sentence):
+        if any(sentence.text == item.text for item in kept):
+            # Said twice: a small model may loop. Once is enough to read, and the repetition counts as unsupported.
+            dropped.append(sentence.text)
+        elif _is_courtesy(sentence):
             kept.append(_Kept(sentence.text, (), sentence.follows_line_break))
-            continue
-        rests_on = _find_support(sentence, evidence, settings)
-        if rests_on:
+        elif rests_on := _find_support(sentence, evidence, settings):
             n_supported += 1
             kept.append(_Kept(sentence.text, rests_on, sentence.follows_line_break))
         else:

@@ -64,8 +64,8 @@ def example(*, cited: tuple[int, ...] = (2,), completion: str = "Leave is 25 day
         NumberedEvidence(number=2, heading="Leave", text="Leave is 25 days."),
     )
     return ReaderExample(
-        document="d", kind="k", style="one", question="How much leave?", evidence=evidence, history=(),
-        completion=completion, cited=cited,
+        document="d", kind="k", style="quote", question="How much leave?", evidence=evidence, history=(),
+        completion=completion, cited=cited, right=cited,
     )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_a_completion_ends_with_the_end_token(start: Path) -> None:
     ((_, completion),) = encode_examples([example()], tokenizer)
 
     assert completion[-1] == tokenizer.eos_token_id
-    assert tokenizer.decode(completion[:-1]) == "Leave is 25 days. [2]"
+    assert tokenizer.decode(completion[:-1]) == " Leave is 25 days. [2]"
 
 
 def test_examples_that_fit_no_length_are_refused(start: Path, data: ReaderData, tmp_path: Path) -> None:

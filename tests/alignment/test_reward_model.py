@@ -182,7 +182,7 @@ def test_weights_are_relative(tmp_path: Path) -> None:
 def test_the_question_context_leaves_the_evidence_out(tmp_path: Path) -> None:
     """The judge reads the question only."""
     _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
-    prompt = "Question: Why?\n\nEvidence:\n[1] Because.\n\nQuestion: Why?"
+    prompt = "Question: Why?\n\nEvidence:\n1. Because. [1]\n\nQuestion: Why?"
     ids = Encoder(tokenizer, 128, "question").prompt(prompt, 100)
 
     assert tokenizer.decode(ids) == "Question: Why?"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment.run_control import stop_on_signals
-from alignment.token_training import TokenTrainingSettings, wsd_factor
+from alignment.token_training import TokenTrainingSettings, make_loss_function, wsd_factor
 
 RUN = TokenTrainingSettings(
     work_dir=Path("unused"), total_steps=100, warmup_steps=10, decay_steps=20, final_lr_share=0.1
@@ -54,3 +54,27 @@ def test_sigterm_asks_the_loop_to_stop() -> None:
 
         assert stop.is_set
     assert before == signal.getsignal(signal.SIGTERM)
+
+
+def test_leaving_out_the_places_that_weigh_nothing_changes_neither_loss_nor_gradient() -> None:
+    """Logits are computed where a loss counts; the sum is the same."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)  # fmt: skip
+    model = LlamaForCausalLM(config)
+    settings = TokenTrainingSettings(work_dir=Path("unused"), precision="float32", compile=False)
+    ids, weights = torch.randint(50, (3, 12)), torch.zeros(3, 12)
+    weights[:, 8:], weights[1, 5] = 1.0, 0.25
+    results = []
+    for mostly_unweighted in (False, True):
+        function = make_loss_function(
+            model, settings, torch.device("cpu"), mostly_unweighted=mostly_unweighted
+        )
+        model.zero_grad()
+        loss = function(ids, weights)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        results.append((loss.detach(), model.lm_head.weight.grad.clone()))
+
+    torch.testing.assert_close(results[0], results[1])

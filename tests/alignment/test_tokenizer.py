@@ -21,15 +21,22 @@ def tokenizer() -> Any:
 @given(text=st.text(max_size=80))
 @settings(max_examples=60, deadline=None)
 def test_any_text_survives_the_round_trip(tokenizer: Any, text: str) -> None:
-    """Bytes cover what was never seen in training."""
+    """Bytes cover what was never seen in training; only the space that every stretch of text begins with comes along."""
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
-    assert text == tokenizer.decode(ids, skip_special_tokens=False)
+    assert (f" {text}" if text else "") == tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def test_each_digit_is_its_own_token(tokenizer: Any) -> None:
     """So that numbers are copied, not guessed."""
-    assert ["2", "0", "2", "6"] == tokenizer.tokenize("2026")
+    assert ["2", "0", "2", "6"] == tokenizer.tokenize("In 2026")[-4:]
+
+
+def test_an_answer_begins_with_the_token_that_stands_in_the_evidence(tokenizer: Any) -> None:
+    """So that the first word can be copied like all others."""
+    in_evidence = tokenizer.tokenize("1. You get 25 days. [1]")
+
+    assert tokenizer.tokenize("You get 25 days. [1]") == in_evidence[-len(tokenizer.tokenize("You get 25 days. [1]")) :]
 
 
 def test_padding_is_not_the_end(tokenizer: Any) -> None:
@@ -44,7 +51,7 @@ def test_the_template_drops_the_instruction_and_frames_the_turns(tokenizer: Any)
     prompt = render_prompt(tokenizer, build_messages("How many days?", evidence))
 
     assert prompt == (
-        "<|begin|><|user|>Question: How many days?\n\nEvidence:\n[1] Leave: You get 25 days.\n\n"
+        "<|begin|><|user|>Question: How many days?\n\nEvidence:\nLeave\n1. You get 25 days. [1]\n\n"
         "Question: How many days?<|assistant|>"
     )
 

@@ -63,7 +63,7 @@ def test_an_answer_carries_its_citation_and_lineage() -> None:
     ]
     assert (answer.policy_id, answer.logprob, answer.abstained) == ("base", -1.0, False)
     assert answer.completion == "You get 25 days of annual leave [1]."
-    assert "[1] Leave > Annual leave: You get 25 days of annual leave each year." in answer.prompt
+    assert "Leave > Annual leave\n1. You get 25 days of annual leave each year. [1]" in answer.prompt
     assert answer.prepared.versions == {"index": "index-7", "retriever": "fixed", "prompt": PROMPT_VERSION}
     assert answer.seconds >= (answer.seconds_to_first_token or 0) >= 0
 

@@ -135,6 +135,14 @@ def test_numbers_count_from_one_by_first_appearance() -> None:
     assert [c.text for c in citations] == [SICK, LEAVE]
 
 
+def test_a_sentence_said_twice_is_kept_once_and_counts_against_the_answer() -> None:
+    """A small model may loop; the reader shall not see it, and training shall."""
+    text, _, report = check(f"{LEAVE} [1] {LEAVE} [1] {LEAVE} [1]", ALL)
+
+    assert f"{LEAVE} [1]" == text
+    assert (1, 3) == (report.n_supported, report.n_sentences)
+
+
 def test_a_sentence_may_rest_on_two_together() -> None:
     """Facts from two cited sentences are checked against both at once, and both stay cited."""
     text, citations, _ = check(

@@ -161,13 +161,13 @@ def test_the_loop_from_question_to_a_new_policy(page: Any, browser: Any, address
     """Sign in, ask, stream, cite, open, rate, compare; ops trains; the next answer comes from the new policy."""
     sign_in(page, address, "amina", PASSWORD)
 
-    # A stream: the growing answer is there before the final one.
+    # A stream: a part of the answer is there before all of it. (How many parts depends on the machine: the model writes fast.)
     page.evaluate(
         "window.seen = []; new MutationObserver(() => { const t = document.querySelector('#t-live .t-text');"
         " if (t) window.seen.push(t.textContent.length); }).observe(document.body, {subtree: true, childList: true, characterData: true})"
     )
     ask(page, QUESTION)
-    assert len(set(page.evaluate("window.seen"))) > 1
+    assert 0 < min(page.evaluate("window.seen")) < len(page.inner_text(".t-answer .t-text"))
     assert "base" == page.inner_text(".t-policy")
 
     # A citation that opens the document at the place, in a new tab.
