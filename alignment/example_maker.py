@@ -12,10 +12,11 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from alignment.evidence_pool import SentencePool
 from alignment.question_phrasing import content_words
-from alignment.reader_examples import ReaderDataSettings, ReaderExample, Style
+from alignment.reader_examples import FurtherQuestion, ReaderDataSettings, ReaderExample, Style
 from alignment.reader_sources import SourceQuestion, SourceSentence
 from chatbot.prompt import REFUSAL, Message, NumberedEvidence
 
@@ -74,6 +75,46 @@ class ExampleMaker:
             return self._build(question, "refusal", ())
         return self._build(question, self._draw_style(question), question.right[:1])
 
+    def make_session(self, questions: Sequence[SourceQuestion]) -> ReaderExample | None:
+        """One example that asks several answerable questions of one document about one evidence, or none when it does not fit.
+
+        The evidence is ranked for the first question; the others find their sentence anywhere. The last may find none.
+        """
+        first, *others = questions
+        settings, rng = self._settings, self._rng
+        shown = list(dict.fromkeys(question.right[0] for question in questions[:-1]))
+        n_more = rng.randint(0, max(0, settings.max_evidence - len(shown)) // 2)
+        hidden = {s.text for question in questions for s in question.right}
+        near = [s for s in first.near if s.text not in hidden]
+        shown += rng.sample(near, min(n_more, len(near)))
+        with_last = rng.random() < 0.7 and len(shown) < settings.max_evidence
+        if with_last and questions[-1].right[0] not in shown:
+            shown.append(questions[-1].right[0])
+        evidence = self._order(set(content_words(first.question)), shown) if len(shown) > 1 else None
+        if evidence is None:
+            return None
+        example = self._build_on(first, "quote", first.right[:1], evidence, ())
+        further = [found for other in others if (found := self._ask_further(other, evidence)) is not None]
+        return replace(example, further=tuple(further)) if further else None
+
+    def _ask_further(
+        self, question: SourceQuestion, evidence: Sequence[SourceSentence]
+    ) -> FurtherQuestion | None:
+        words = set(content_words(question.question))
+        by_relevance = sorted(evidence, key=lambda sentence: -self._pool.relevance(words, sentence))
+        right = [sentence for sentence in question.right if sentence in evidence]
+        if not right:
+            if self._pool.relevance(words, by_relevance[0]) >= _LOOKS_LIKE_AN_ANSWER:
+                return None
+            return FurtherQuestion(question=question.question, completion=REFUSAL, right=())
+        used = self._prolong(question, right[:1], by_relevance)
+        numbers = [evidence.index(sentence) + 1 for sentence in used]
+        return FurtherQuestion(
+            question=question.question,
+            completion=self._write(question, "quote", used, numbers),
+            right=tuple(evidence.index(sentence) + 1 for sentence in right),
+        )
+
     def _echo(self, question: SourceQuestion) -> ReaderExample | None:
         """An example that quotes all its evidence: half of its tokens are copied, five times as many as in the others."""
         candidates = [*question.right, *question.near]
@@ -110,6 +151,16 @@ class ExampleMaker:
         evidence = self._choose_evidence(question, used)
         if evidence is None:
             return None
+        return self._build_on(question, style, used, evidence, self._draw_history(question))
+
+    def _build_on(
+        self,
+        question: SourceQuestion,
+        style: Style,
+        used: Sequence[SourceSentence],
+        evidence: Sequence[SourceSentence],
+        history: tuple[Message, ...],
+    ) -> ReaderExample:
         bare = self._rng.random() < self._settings.bare_heading_share
         numbered = tuple(
             NumberedEvidence(number=n, heading=s.heading.split(" > ")[0] if bare else s.heading, text=s.text)
@@ -125,7 +176,7 @@ class ExampleMaker:
             style=style,
             question=question.question,
             evidence=numbered,
-            history=self._draw_history(question),
+            history=history,
             completion=self._write(question, style, used, cited),
             cited=cited,
             right=right,

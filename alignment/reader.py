@@ -137,7 +137,7 @@ class _Run:
         """Held-out loss in nats per completion token."""
         total, n_tokens = 0.0, 0.0
         for ids, weights in self.held_out.all_micro_batches():
-            answers = (weights == 1.0).float()
+            answers = (weights >= 1.0).float()
             total += float(self.evaluation_loss(ids.to(self.device), answers.to(self.device)))
             n_tokens += float(answers.sum())
         self.answer_loss = total / max(n_tokens, 1.0)

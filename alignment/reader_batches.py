@@ -21,7 +21,7 @@ from torch import Tensor
 from alignment.errors import TrainingError
 from alignment.reader_examples import ReaderExample
 from alignment.token_training import TokenTrainingSettings
-from chatbot.prompt import render_prompt
+from chatbot.prompt import Message, render_prompt
 
 _log = structlog.get_logger(__name__)
 _ENCODED_TOGETHER = 512
@@ -51,7 +51,10 @@ class ReaderSettings(TokenTrainingSettings):
     """Share of examples whose evidence does not hold the answer; lower it while the model does not copy yet."""
     context_weight: float = 0.0
     """Weight of a prompt token's loss; a completion token's is 1. Above 0 the model also learns to read, at the cost of learning to answer."""
-    lengths: Sequence[int] = (160, 192, 224, 256, 288, 320, 352, 384)
+    decision_weight: float = 3.0
+    """Weight of the token that begins an answer and of those that follow a citation: which sentence, and whether to go on. They are
+    one token in twenty, and what is hardest to learn."""
+    lengths: Sequence[int] = (160, 192, 224, 256, 288, 320, 352, 384, 448, 512, 576, 640)
     """Padded lengths in tokens; longer examples are left out."""
     micro_batch_tokens: int = 2560
     """Tokens in one forward pass, padding included."""
@@ -73,6 +76,8 @@ class ReaderSettings(TokenTrainingSettings):
             )
         if not 0 <= self.context_weight <= 1:
             raise ValueError(f"context_weight={self.context_weight} must be between 0 and 1")
+        if self.decision_weight <= 0:
+            raise ValueError(f"decision_weight={self.decision_weight} must be above 0")
         if self.micro_batches < 1:
             raise ValueError(f"micro_batches={self.micro_batches} must be at least 1")
 
@@ -80,7 +85,7 @@ class ReaderSettings(TokenTrainingSettings):
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     ids: npt.NDArray[np.int32]
-    n_prompt: int
+    weights: npt.NDArray[np.float32]
 
 
 def _batched(items: Iterable[ReaderExample], size: int) -> Iterator[list[ReaderExample]]:
@@ -90,16 +95,35 @@ def _batched(items: Iterable[ReaderExample], size: int) -> Iterator[list[ReaderE
         yield group
 
 
-def encode_examples(
-    examples: Iterable[ReaderExample], tokenizer: Any
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Token ids of each example's prompt and completion; completions end with the end token."""
+def encode_examples(examples: Iterable[ReaderExample], tokenizer: Any) -> Iterator[list[list[int]]]:
+    """Token ids of each example: prompt, completion, and those of its further questions in turn; completions end with the end token."""
     for group in _batched(examples, _ENCODED_TOGETHER):
-        prompts = [render_prompt(tokenizer, example.messages) for example in group]
-        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        completion_ids = tokenizer([e.completion for e in group], add_special_tokens=False)["input_ids"]
-        for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
-            yield prompt, [*completion, tokenizer.eos_token_id]
+        texts = [_stretches(example, tokenizer) for example in group]
+        ids = iter(tokenizer([t for parts in texts for t in parts], add_special_tokens=False)["input_ids"])
+        for parts in texts:
+            encoded = [list(next(ids)) for _ in parts]
+            yield [
+                [*part, tokenizer.eos_token_id] if n % 2 else part  # every second stretch is a completion
+                for n, part in enumerate(encoded)
+            ]
+
+
+def _stretches(example: ReaderExample, tokenizer: Any) -> list[str]:
+    """The text that is given and the text that is to be written, in turn, without end tokens."""
+    messages = example.messages
+    parts = [render_prompt(tokenizer, messages), example.completion]
+    for asked in example.further:
+        messages = [
+            *messages,
+            Message(role="assistant", content=parts[-1]),
+            Message(role="user", content=f"Question: {asked.question}"),
+        ]
+        given = render_prompt(tokenizer, messages)
+        before = f"{tokenizer.eos_token}".join("".join(parts[n : n + 2]) for n in range(0, len(parts), 2))
+        if not given.startswith(before + tokenizer.eos_token):
+            raise TrainingError("the chat template must end an answer with the end token for further questions")
+        parts += [given[len(before) + len(tokenizer.eos_token) :], asked.completion]
+    return parts
 
 
 class LengthBatches:
@@ -110,15 +134,14 @@ class LengthBatches:
         self._settings, self._pad = settings, tokenizer.pad_token_id
         self._by_length: dict[int, list[_Encoded]] = {length: [] for length in settings.lengths}
         n_long = 0
-        for prompt, completion in encode_examples(examples, tokenizer):
-            length = next(
-                (known for known in settings.lengths if known >= len(prompt) + len(completion)), None
-            )
+        mark_end = tokenizer.convert_tokens_to_ids("]")
+        for stretches in encode_examples(examples, tokenizer):
+            encoded = self._weigh(stretches, mark_end)
+            length = next((known for known in settings.lengths if known >= len(encoded.ids)), None)
             if length is None:
                 n_long += 1
                 continue
-            ids = np.asarray([*prompt, *completion], dtype=np.int32)
-            self._by_length[length].append(_Encoded(ids, len(prompt)))
+            self._by_length[length].append(encoded)
         if not any(self._by_length.values()):
             raise TrainingError(f"No example fits {settings.lengths[-1]} tokens.")
         self._epoch, self._order = -1, list[tuple[int, list[int]]]()
@@ -127,6 +150,17 @@ class LengthBatches:
             too_long=n_long,
             **{f"up_to_{length}": len(encoded) for length, encoded in self._by_length.items()},
         )
+
+    def _weigh(self, stretches: Sequence[list[int]], mark_end: int) -> _Encoded:
+        weights: list[float] = []
+        for n, ids in enumerate(stretches):
+            if n % 2 == 0:
+                weights += [self._settings.context_weight] * len(ids)
+                continue
+            decides = [True, *(previous == mark_end for previous in ids[:-1])]
+            weights += [self._settings.decision_weight if decision else 1.0 for decision in decides]
+        ids = np.asarray([token for part in stretches for token in part], dtype=np.int32)
+        return _Encoded(ids, np.asarray(weights, dtype=np.float32))
 
     def micro_batch(self, index: int) -> tuple[Tensor, Tensor]:
         """Micro-batch `index`, counted over all epochs: token ids and weights, both (B, T), padded on the right."""
@@ -164,6 +198,5 @@ class LengthBatches:
         weights = np.zeros((len(rows), length), dtype=np.float32)
         for n, row in enumerate(rows):
             ids[n, : len(row.ids)] = row.ids
-            weights[n, : row.n_prompt] = self._settings.context_weight
-            weights[n, row.n_prompt : len(row.ids)] = 1.0
+            weights[n, : len(row.ids)] = row.weights
         return torch.from_numpy(ids), torch.from_numpy(weights)

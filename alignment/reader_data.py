@@ -7,6 +7,7 @@ by a hash of the document's name before anything is made, so neither a question 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,7 +39,7 @@ def build_reader_data(settings: ReaderDataSettings) -> ReaderData:
     made = {
         held_out: _make_part(
             part,
-            replace(settings, echo_share=0.0) if held_out else settings,
+            replace(settings, echo_share=0.0, session_share=0.0) if held_out else settings,
             random.Random(f"{settings.seed} {held_out}"),  # noqa: S311 - data, not secrets
         )
         for held_out, part in parts.items()
@@ -71,8 +72,30 @@ def _make_part(
     ]
     maker = ExampleMaker(repeated, settings, rng)
     examples = [example for question in repeated if (example := maker.make(question)) is not None]
+    if settings.session_share:
+        sessions = _make_sessions(list(dict.fromkeys(repeated)), settings, maker, rng)
+        n_wanted = round(len(examples) * settings.session_share / (1 - settings.session_share))
+        examples += rng.sample(sessions, min(n_wanted, len(sessions)))
     rng.shuffle(examples)
     return examples
+
+
+def _make_sessions(
+    questions: Sequence[SourceQuestion], settings: ReaderDataSettings, maker: ExampleMaker, rng: random.Random
+) -> list[ReaderExample]:
+    """Every answerable question of every document about twice, in groups that share their evidence."""
+    by_document: dict[str, list[SourceQuestion]] = defaultdict(list)
+    for question in questions:
+        if question.right:
+            by_document[question.document].append(question)
+    made: list[ReaderExample] = []
+    for group in by_document.values():
+        for _ in range(2):
+            rng.shuffle(group)
+            size = rng.randint(3, max(3, settings.session_questions))
+            parts = [group[start : start + size] for start in range(0, len(group), size)]
+            made += [e for part in parts if len(part) > 1 and (e := maker.make_session(part)) is not None]
+    return made
 
 
 def _draw_copies(copies: float, rng: random.Random) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from alignment.reader_data import build_reader_data
-from alignment.reader_examples import ReaderData, ReaderDataSettings, ReaderExample
+from alignment.reader_examples import FurtherQuestion, ReaderData, ReaderDataSettings, ReaderExample
 from alignment.tokenizer import END
 from chatbot.prompt import Message, NumberedEvidence, render_prompt
 
@@ -66,6 +66,12 @@ def _from_row(row: dict[str, Any]) -> ReaderExample:
         completion=row["completion"],
         cited=tuple(row["cited"]),
         right=tuple(row["right"]),
+        further=tuple(
+            FurtherQuestion(
+                question=item["question"], completion=item["completion"], right=tuple(item["right"])
+            )
+            for item in row["further"]
+        ),
     )
 
 

@@ -45,6 +45,10 @@ class ReaderDataSettings:
     """Share of examples whose evidence shows the title alone, so that the sentences themselves have to be read."""
     echo_share: float = 0.0
     """Share of training examples that ask to quote all evidence: copying without choosing, for the start of a training run."""
+    session_share: float = 0.5
+    """Share of the training examples that ask several questions about one evidence."""
+    session_questions: int = 6
+    """Most questions of such an example."""
     ranking_noise: float = 0.65
     """Spread of the noise added to each sentence's relevance (0 to 1) before evidence is ordered."""
     min_evidence: int = 3
@@ -76,11 +80,23 @@ class ReaderDataSettings:
             raise ValueError(
                 f"min_evidence={self.min_evidence} and max_evidence={self.max_evidence} must be 1 to 99, in order"
             )
-        for name in ("unanswerable_share", "history_share", "shuffled_share", "held_out_share", "echo_share"):
+        for name in ("unanswerable_share", "history_share", "shuffled_share", "held_out_share", "echo_share", "session_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        if self.session_questions < 2:
+            raise ValueError(f"session_questions={self.session_questions} must be at least 2")
         if self.max_prompt_chars < 500:
             raise ValueError(f"max_prompt_chars={self.max_prompt_chars} must be at least 500")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherQuestion:
+    """One more question about the evidence of an example, asked after its answer."""
+
+    question: str
+    completion: str
+    right: tuple[int, ...]
+    """Numbers of the sentences that answer; empty when none does and the completion is the refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +115,8 @@ class ReaderExample:
     """Numbers of the sentences copied, in the order written; empty for refusals."""
     right: tuple[int, ...]
     """Numbers of the sentences that answer; the others cited only stand near the answer."""
+    further: tuple[FurtherQuestion, ...] = ()
+    """Training only: reading the evidence costs far more tokens than a question about it, so some examples ask several."""
 
     @property
     def messages(self) -> list[Message]:

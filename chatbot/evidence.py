@@ -4,8 +4,8 @@ A passage is split into sentences; each is ranked by its cosine to the question 
 and bare headings are dropped. Knows nothing of prompts, models or access rules: passages in, numbered sentences out.
 
 Different from the textbook (whole chunks in the prompt): sentences, because a small model reads eight sentences better than five
-chunks, and because a citation then points at the very sentence. A sentence that ends in a colon takes what follows with it: "You can
-do this by:" answers nothing alone.
+chunks, and because a citation then points at the very sentence. A sentence that ends in a colon or a question mark takes what follows
+with it: "You can do this by:" and "Do I lose the days?" answer nothing alone.
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ class EvidenceSelector:
         headings = {_words(part) for part in (passage.title, *passage.heading.split(" > "))}
         found = []
         for place, span in enumerate(spans):
-            end = self._end_with_list(passage.text, spans[place:])
+            end = self._end_with_what_follows(passage.text, spans[place:])
+            if end == span.end and span.text.endswith("?"):
+                continue
             # A list item is quoted without its mark: "3." means nothing away from its list.
             mark = _ITEM_MARK.match(span.text)
             start = span.start + (mark.end() if mark and mark.end() < len(span.text) else 0)
@@ -163,12 +165,14 @@ class EvidenceSelector:
                 found.append(candidate)
         return tuple(found)
 
-    def _end_with_list(self, text: str, spans: Sequence[SentenceSpan]) -> int:
+    def _end_with_what_follows(self, text: str, spans: Sequence[SentenceSpan]) -> int:
         """Where a sentence ends: its own end, or, when it introduces what follows, that of the last one it takes along."""
         first, end = spans[0], spans[0].end
-        if not first.text.endswith(":"):
+        if not first.text.endswith((":", "?")):
             return end
-        for span in spans[1:]:
+        # A list belongs to its colon as a whole; of an answer, the first sentence says most.
+        n_taken = len(spans) if first.text.endswith(":") else 1
+        for span in spans[1 : n_taken + 1]:
             if len(_WORD.findall(text[first.start : span.end])) > self._settings.lead_in_words:
                 break
             end = span.end

@@ -61,7 +61,8 @@ def check(
         settings: Thresholds.
 
     Returns:
-        The text to show, each supported sentence followed by its `[k]`, counted from 1 by first appearance; the citations, one for
+        The text to show, each supported sentence, or run of sentences resting on the same evidence, followed by its `[k]`, counted
+        from 1 by first appearance; the citations, one for
         each number; and the report. A refusal comes back as the refusal without citations.
     """
     settings = settings or GroundingSettings()
@@ -223,14 +224,16 @@ def _number(kept: Sequence[_Kept]) -> tuple[str, tuple[Citation, ...]]:
     numbers: dict[tuple[int, int, int], int] = {}
     citations: list[Citation] = []
     text = ""
-    for sentence in kept:
+    for sentence, following in zip(kept, [*kept[1:], None], strict=True):
         marks = ""
+        goes_on = following is not None and following.evidence == sentence.evidence
         for item in sentence.evidence:
             place = (item.passage.chunk_id, item.start, item.end)
             if place not in numbers:
                 numbers[place] = len(numbers) + 1
                 citations.append(_cite(item, numbers[place]))
-            marks += f"[{numbers[place]}]"
+            # Evidence of several sentences, a question with its answer say, is marked once, at its end.
+            marks += "" if goes_on else f"[{numbers[place]}]"
         joint = "" if not text else "\n" if sentence.follows_line_break else " "
         text += f"{joint}{sentence.text}{' ' + marks if marks else ''}"
     return text, tuple(citations)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from alignment.reader import main, train_reader
 from alignment.reader_batches import LengthBatches, ReaderSettings, encode_examples
 from alignment.reader_data import build_reader_data
 from alignment.reader_evaluation import count_figures, evaluate_reader, is_exact_copy
-from alignment.reader_examples import ReaderData, ReaderDataSettings, ReaderExample
+from alignment.reader_examples import FurtherQuestion, ReaderData, ReaderDataSettings, ReaderExample
 from alignment.run_control import TrainingProgress
 from alignment.tokenizer import train_tokenizer
 from chatbot.prompt import REFUSAL, NumberedEvidence
@@ -102,7 +103,7 @@ def test_completion_tokens_weigh_one_and_context_less(start: Path, data: ReaderD
     batches = LengthBatches(data.train, tokenizer, tiny(start, tmp_path, context_weight=0.25))
     ids, weights = batches.micro_batch(0)
 
-    assert set(weights.unique().tolist()) <= {0.0, 0.25, 1.0}
+    assert set(weights.unique().tolist()) == {0.0, 0.25, 1.0, 3.0}
     assert (ids[weights == 0.0] == tokenizer.pad_token_id).all()
     assert all(row.nonzero().max() == (row > 0).sum() - 1 for row in weights)
 
@@ -114,6 +115,30 @@ def test_a_completion_ends_with_the_end_token(start: Path) -> None:
 
     assert completion[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(completion[:-1]) == " Leave is 25 days. [2]"
+
+
+def test_further_questions_follow_in_the_same_chat(start: Path) -> None:
+    """As a chat template writes them; questions and answers take turns, every answer ends."""
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    asked = FurtherQuestion(question="When does it open?", completion="The office opens at nine. [1]", right=(1,))
+    (stretches,) = encode_examples([replace(example(), further=(asked, asked))], tokenizer)
+    texts = [tokenizer.decode(ids) for ids in stretches]
+
+    assert 6 == len(stretches)
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in stretches[1::2])
+    assert texts[2] == texts[4] == "<|user|> Question: When does it open?<|assistant|>"
+    assert texts[5] == " The office opens at nine. [1]<|end|>"
+
+
+def test_the_tokens_that_decide_weigh_more(start: Path, tmp_path: Path) -> None:
+    """The first of an answer, and the one after each citation."""
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    batches = LengthBatches([example()], tokenizer, tiny(start, tmp_path, decision_weight=5.0))
+    ids, weights = batches.micro_batch(0)
+    heavy = tokenizer.convert_ids_to_tokens(ids[weights == 5.0].tolist())
+
+    assert 2 == len(heavy)
+    assert "<|end|>" == heavy[1]
 
 
 def test_examples_that_fit_no_length_are_refused(start: Path, data: ReaderData, tmp_path: Path) -> None:

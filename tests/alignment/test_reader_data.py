@@ -123,6 +123,18 @@ def test_echoes_quote_all_evidence_and_are_never_held_out(data_dir: Path) -> Non
     assert not any(example.style == "echo" for example in made.held_out)
 
 
+def test_sessions_ask_several_questions_about_one_evidence(data: ReaderData) -> None:
+    """Each further answer copies what it cites, and begins with a sentence that answers it; figures are measured without them."""
+    sessions = [example for example in data.train if example.further]
+    answers = [(example, asked) for example in sessions for asked in example.further if asked.right]
+
+    assert 0.2 < len(sessions) / len(data.train) < 0.8
+    assert all(is_exact_copy(asked.completion, example) for example, asked in answers)
+    assert all(cited_numbers(asked.completion)[0] in asked.right for _, asked in answers)
+    assert {REFUSAL} >= {a.completion for e in sessions for a in e.further if not a.right}
+    assert not any(example.further for example in data.held_out)
+
+
 def test_some_questions_follow_an_earlier_turn(data: ReaderData) -> None:
     """History comes before the question, without evidence."""
     followed = [example for example in data.train if example.history]

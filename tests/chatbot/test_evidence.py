@@ -56,6 +56,24 @@ def test_a_lead_in_takes_its_list_along() -> None:
     assert found[0].text == text
 
 
+def test_a_question_takes_its_answer_along() -> None:
+    """"Do I lose the days?" answers nothing alone."""
+    text = "Do I lose leave when ill? No, the days are given back. Tell your manager early."
+
+    found = EvidenceSelector(FakeEmbedder(256)).select("lose leave when ill", [make_passage(text)])
+
+    assert "Do I lose leave when ill? No, the days are given back." == found[0].text
+
+
+def test_a_question_without_an_answer_is_no_evidence() -> None:
+    """The last line of a chunk may be one."""
+    text = "Leave is 25 days a year. Do I lose leave when ill?"
+
+    found = EvidenceSelector(FakeEmbedder(256)).select("lose leave when ill", [make_passage(text)])
+
+    assert ["Leave is 25 days a year."] == [item.text for item in found]
+
+
 def test_a_list_item_is_quoted_without_its_mark() -> None:
     """Bullets and item numbers stay behind, and the place is that of the words."""
     passage = make_passage("- Leave is 25 days.\n3. Ask your manager first.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import re
 
 import pytest
@@ -133,6 +135,15 @@ def test_numbers_count_from_one_by_first_appearance() -> None:
 
     assert text == f"{SICK} [1] {LEAVE} [2] Sick leave is paid. [1]"
     assert [c.text for c in citations] == [SICK, LEAVE]
+
+
+def test_evidence_of_two_sentences_is_marked_once_at_its_end() -> None:
+    """A question with its answer is one quotation."""
+    both = replace(ALL[0], text="Do I lose the days? No, they are given back to you.")
+    text, citations, _ = check(f"{both.text} [1]", [both])
+
+    assert f"{both.text} [1]" == text
+    assert 1 == len(citations)
 
 
 def test_a_sentence_said_twice_is_kept_once_and_counts_against_the_answer() -> None:
