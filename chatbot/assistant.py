@@ -5,8 +5,9 @@
                                                         ▼
                                 prompt ── generate ──▶ completion ── ground ──▶ answer with citations
 
-The assistant owns the order of the steps and the context budget. It knows nothing of storage, accounts or pages: what it needs comes
-as protocols, what it makes is returned, and it keeps nothing between turns, so one instance serves all threads.
+The assistant owns the order of the steps; those before the model writes are in `turn_preparation`, those after in `answer_making`. It
+knows nothing of storage, accounts or pages: what it needs comes as protocols, what it makes is returned, and it keeps nothing between
+turns, so one instance serves all threads.
 
 Different from the textbook: everything decided before the model writes is one value (`PreparedTurn`), and an answer is a function of
 it and a completion. So serving, comparing samples, simulation and training all cut, ground and cite in the same place.
@@ -18,26 +19,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Protocol
-from uuid import uuid4
 
 import structlog
 
-from chatbot.abstention import render_refusal, support
+from chatbot.answer_making import AnswerMaker
 from chatbot.evidence import EvidenceSelector
-from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
-from chatbot.grounding import check
-from chatbot.prompt import PROMPT_VERSION, Message, build_messages, is_refusal
-from chatbot.prompt_budget import PromptBudget, as_numbered
+from chatbot.prompt import Message
 from chatbot.protocols import Generator
 from chatbot.records import Answer, Completion, PreparedTurn, Sampling
 from chatbot.settings import AbstentionSettings, AssistantSettings, GroundingSettings
 from chatbot.turn_events import TextWritten, TurnEvent, TurnFinished, TurnPrepared
+from chatbot.turn_preparation import TurnPreparation
 from knowledge_base.errors import UsageError
 from knowledge_base.protocols import Retriever
 from knowledge_base.records import Reader
-from knowledge_base.rows import storable
 
 log = structlog.get_logger(__name__)
 
@@ -79,14 +75,16 @@ class Assistant:
             abstention: When the evidence is too weak to ask the model.
             owners: Collection name to whom to ask; for refusals.
         """
-        self._retriever = retriever
-        self._selector = evidence_selector
         self._policies = policies
         self._settings = settings or AssistantSettings()
-        self._index_version = index_version
-        self._grounding = grounding or GroundingSettings()
-        self._abstention = abstention or AbstentionSettings()
-        self._owners = owners
+        self._preparation = TurnPreparation(
+            retriever,
+            evidence_selector,
+            self._settings,
+            abstention or AbstentionSettings(),
+            index_version,
+        )
+        self._answers = AnswerMaker(grounding or GroundingSettings(), owners)
 
     def prepare(
         self,
@@ -111,8 +109,14 @@ class Assistant:
             NotFoundError: an unknown collection or policy.
             GenerationError: the policy cannot be loaded.
         """
-        self._check_question(question)
-        return self._prepare(question, reader, collections, history, self._policies.generator(policy_id))
+        self._preparation.check_question(question)
+        return self._preparation.prepare(
+            question,
+            reader,
+            self._policies.generator(policy_id),
+            collections=collections,
+            history=history,
+        )
 
     def answer(
         self,
@@ -149,7 +153,7 @@ class Assistant:
         The question is checked before the first event. Setting `stop`, or closing the iterator, ends the writing soon; after `stop`
         the answer is made of what was written until then. A refusal without asking the model has no `TextWritten`.
         """
-        self._check_question(question)
+        self._preparation.check_question(question)
         return self._run(
             question,
             reader,
@@ -250,41 +254,18 @@ class Assistant:
 
         A completion that refuses becomes the refusal; of any other, what the evidence supports is kept and cited.
         """
-        answer = self.refuse(prepared, generator.policy_id, sampling)
-        common = replace(
-            answer,
-            completion=storable(completion.text),  # a byte-level model may write what no database takes
-            prompt=generator.render(prepared.messages),
-            logprob=completion.logprob,
-            seconds_to_first_token=seconds_to_first_token,
+        return self._answers.finish(
+            prepared,
+            completion,
+            generator,
+            sampling,
             seconds=seconds,
+            seconds_to_first_token=seconds_to_first_token,
         )
-        if is_refusal(completion.text):
-            return common
-        if not completion.text and not completion.ended:
-            return replace(common, text="", abstained=False)  # stopped before the first word
-        text, citations, report = check(common.completion, prepared.evidence, self._grounding)
-        return replace(common, text=text, abstained=False, citations=citations, grounding=report)
 
     def refuse(self, prepared: PreparedTurn, policy_id: str, sampling: Sampling) -> Answer:
         """The answer given without asking the model."""
-        return Answer(
-            id=uuid4().hex,
-            question=prepared.question,
-            text=render_refusal(prepared.passages, self._owners()),
-            abstained=True,
-            citations=(),
-            policy_id=policy_id,
-            completion="",
-            prompt="",
-            logprob=None,
-            sampling=sampling,
-            grounding=None,
-            prepared=prepared,
-            seconds_to_first_token=None,
-            seconds=0.0,
-            created_at=datetime.now(UTC),
-        )
+        return self._answers.refuse(prepared, policy_id, sampling)
 
     def _run(
         self,
@@ -299,7 +280,9 @@ class Assistant:
         started = time.perf_counter()
         # Taken once: a promotion in the middle of the turn does not change who answers it.
         generator = self._policies.generator(policy_id)
-        prepared = self._prepare(question, reader, collections, history, generator)
+        prepared = self._preparation.prepare(
+            question, reader, generator, collections=collections, history=history
+        )
         yield TurnPrepared(prepared=prepared)
         if not prepared.answerable:
             refusal = self.refuse(prepared, generator.policy_id, sampling)
@@ -338,56 +321,5 @@ class Assistant:
         )
         return TurnFinished(answer=answer)
 
-    def _check_question(self, question: str) -> None:
-        if not question.strip():
-            raise UsageError("the question is empty: type one")
-        limit = self._settings.max_question_characters
-        if len(question) > limit:
-            raise UsageError(
-                f"the question has {len(question):,} characters; at most {limit:,}: "
-                "put the text into a document and ingest it"
-            )
-
-    def _prepare(
-        self,
-        question: str,
-        reader: Reader,
-        collections: Sequence[str] | None,
-        history: Sequence[Message],
-        generator: Generator,
-    ) -> PreparedTurn:
-        budget = PromptBudget(generator, self._settings.max_new_tokens)
-        words = self._settings.follow_up_words
-        search_text = make_search_text(question, history, words)
-        # The joined question is searched for in any case; it is put to the model where its context has room for it.
-        asked = search_text if budget.fits(search_text, (), ()) else question
-        # A question that stands alone is shown no history: it costs context, and small models mix the topics up.
-        shown = tidy_history(history, self._settings.history_turns) if is_follow_up(question, words) else []
-        shown = budget.cut_history(asked, shown)
-        passages = self._retriever.retrieve(
-            search_text, reader, collections=collections, top_k=self._settings.top_k
-        )
-        evidence = self._selector.select(
-            search_text, passages, lambda chosen: budget.fits(asked, chosen, shown)
-        )
-        strength = support(search_text, evidence, self._abstention)
-        return PreparedTurn(
-            question=question,
-            search_text=search_text,
-            passages=tuple(passages),
-            evidence=tuple(evidence),
-            messages=tuple(build_messages(asked, as_numbered(evidence), shown)),
-            answerable=bool(evidence) and strength >= self._abstention.threshold,
-            support=strength,
-            versions=self._versions(),
-        )
-
     def _sampling(self) -> Sampling:
         return Sampling(temperature=self._settings.temperature, max_new_tokens=self._settings.max_new_tokens)
-
-    def _versions(self) -> dict[str, str]:
-        return {
-            "index": self._index_version(),
-            "retriever": self._retriever.version,
-            "prompt": PROMPT_VERSION,
-        }

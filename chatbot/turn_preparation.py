@@ -1,0 +1,116 @@
+"""Everything decided before the model writes: what is searched for, what is shown to the model, whether it is asked at all.
+
+Takes a question and the generator whose context the prompt must fit; returns one value, a `PreparedTurn`. Knows nothing of sampling,
+grounding or streams: it counts tokens with the generator, it never lets it write.
+
+Different from the textbook (retrieve, then fill the context): evidence is chosen while counting the whole rendered prompt, so a prompt
+never has to be cut afterwards, and weak evidence ends the turn here, before any text could be made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from chatbot.abstention import support
+from chatbot.evidence import EvidenceSelector
+from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
+from chatbot.prompt import PROMPT_VERSION, Message, build_messages
+from chatbot.prompt_budget import PromptBudget, as_numbered
+from chatbot.protocols import Generator
+from chatbot.records import PreparedTurn
+from chatbot.settings import AbstentionSettings, AssistantSettings
+from knowledge_base.errors import UsageError
+from knowledge_base.protocols import Retriever
+from knowledge_base.records import Reader
+
+
+class TurnPreparation:
+    """Prepares turns. Keeps nothing between them, so one instance serves all threads."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        evidence_selector: EvidenceSelector,
+        settings: AssistantSettings,
+        abstention: AbstentionSettings,
+        index_version: Callable[[], str],
+    ) -> None:
+        """Put the parts together; arguments as `Assistant`'s."""
+        self._retriever = retriever
+        self._selector = evidence_selector
+        self._settings = settings
+        self._abstention = abstention
+        self._index_version = index_version
+
+    def check_question(self, question: str) -> None:
+        """Turn away what is no question; asks neither a model nor a store.
+
+        Args:
+            question: As typed.
+
+        Raises:
+            UsageError: it is empty or too long.
+        """
+        if not question.strip():
+            raise UsageError("the question is empty: type one")
+        limit = self._settings.max_question_characters
+        if len(question) > limit:
+            raise UsageError(
+                f"the question has {len(question):,} characters; at most {limit:,}: "
+                "put the text into a document and ingest it"
+            )
+
+    def prepare(
+        self,
+        question: str,
+        reader: Reader,
+        generator: Generator,
+        *,
+        collections: Sequence[str] | None,
+        history: Sequence[Message],
+    ) -> PreparedTurn:
+        """Search, choose the evidence, build the prompt, decide whether to ask the model.
+
+        Args:
+            question: Has passed `check_question`.
+            reader: Decides what may be seen.
+            generator: Whose context the prompt must fit.
+            collections: Names to search in; None for all permitted.
+            history: Earlier turns, oldest first; only a follow-up question is shown them.
+
+        Raises:
+            UsageError: not even the question alone fits the model's context.
+            NotFoundError: an unknown collection.
+        """
+        budget = PromptBudget(generator, self._settings.max_new_tokens)
+        words = self._settings.follow_up_words
+        search_text = make_search_text(question, history, words)
+        # The joined question is searched for in any case; it is put to the model where its context has room for it.
+        asked = search_text if budget.fits(search_text, (), ()) else question
+        # A question that stands alone is shown no history: it costs context, and small models mix the topics up.
+        shown = tidy_history(history, self._settings.history_turns) if is_follow_up(question, words) else []
+        shown = budget.cut_history(asked, shown)
+        passages = self._retriever.retrieve(
+            search_text, reader, collections=collections, top_k=self._settings.top_k
+        )
+        evidence = self._selector.select(
+            search_text, passages, lambda chosen: budget.fits(asked, chosen, shown)
+        )
+        strength = support(search_text, evidence, self._abstention)
+        return PreparedTurn(
+            question=question,
+            search_text=search_text,
+            passages=tuple(passages),
+            evidence=tuple(evidence),
+            messages=tuple(build_messages(asked, as_numbered(evidence), shown)),
+            answerable=bool(evidence) and strength >= self._abstention.threshold,
+            support=strength,
+            versions=self._versions(),
+        )
+
+    def _versions(self) -> dict[str, str]:
+        return {
+            "index": self._index_version(),
+            "retriever": self._retriever.version,
+            "prompt": PROMPT_VERSION,
+        }
