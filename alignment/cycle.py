@@ -5,9 +5,8 @@
 Every cycle starts again from the base model and learns from everything that counts today. So a deleted document, a deleted person or a
 withdrawn vote leaves no trace in the next policy, and rounds cannot drift away from each other's data.
 
-Resuming: a finished stage leaves `done.json` in the run's directory and is not done twice; SFT and PPO continue from their own
-checkpoints; the reward model, a matter of minutes, starts again. The module knows nothing of databases, queues or pages: what it needs
-comes as a `CycleWorld`.
+Resuming: a finished stage is not done twice (`finished_stages`); SFT and PPO continue from their own checkpoints; the reward model, a
+matter of minutes, starts again. The module knows nothing of databases, queues or pages: what it needs comes as a `CycleWorld`.
 
 Different from a training script: the outcome is a verdict. A candidate that fails a gate is kept, marked rejected, and explained; that
 is a successful run.
@@ -16,11 +15,9 @@ is a successful run.
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import structlog
 
@@ -29,6 +26,7 @@ from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
+from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
 from alignment.records import (
     CycleResult,
@@ -48,7 +46,6 @@ log = structlog.get_logger(__name__)
 
 CycleKind = Literal["cycle", "sft", "reward", "ppo"]
 """`cycle` is everything; the others stop after that stage and leave a candidate without gates."""
-DONE = "done.json"
 JUDGE = "judge"
 
 
@@ -77,6 +74,7 @@ class Cycle:
         self._run = run
         self._progress = progress
         self._kind = kind
+        self._finished = FinishedStages(run.id, run.directory)
         self._metrics: dict[str, Any] = {}
 
     def run(self) -> CycleResult:
@@ -120,7 +118,7 @@ class Cycle:
             )
             return {"path": str(snapshot.path)}
 
-        data = load_snapshot(Path(self._once("snapshot", build)["path"]))
+        data = load_snapshot(Path(self._finished.once("snapshot", build)["path"]))
         counts = data.snapshot
         self._world.note_snapshot(counts.until)
         self._metrics["snapshot"] = {
@@ -244,14 +242,18 @@ class Cycle:
                 "metrics": dataclasses.asdict(measurement),
             }
 
-        outcome = self._once("gates", measure)
+        outcome = self._finished.once("gates", measure)
         self._metrics["gates"] = outcome["metrics"]
         return [GateResult(**gate) for gate in outcome["gates"]]
 
     def _judge_dir(self) -> Path:
-        directory = self._run.directory / JUDGE
         # Too few held-out judgements for a judge of their own: the verdict is then by the model that PPO maximised.
-        return directory if (directory / DONE).exists() else self._run.directory / "reward"
+        return self._run.directory / (JUDGE if self._finished.has(JUDGE) else "reward")
+
+    def _stage(self, name: str, train: Callable[[], StageResult]) -> StageResult:
+        result = self._finished.trained_once(name, train)
+        self._metrics[name] = {**result.metrics, "seconds": result.seconds}
+        return result
 
     # Outcome
 
@@ -319,35 +321,3 @@ class Cycle:
             manifest=manifest,
             reason=reason,
         )
-
-    # Doing things once
-
-    def _stage(self, name: str, train: Any) -> StageResult:
-        """Run a training stage unless it is done; its result survives in `done.json`."""
-
-        def run() -> dict[str, Any]:
-            result = cast("StageResult", train())
-            return {
-                "stage": result.stage,
-                "path": str(result.path),
-                "metrics": result.metrics,
-                "seconds": result.seconds,
-            }
-
-        stored = self._once(name, run)
-        self._metrics[name] = {**stored["metrics"], "seconds": stored["seconds"]}
-        return StageResult(**(stored | {"path": Path(stored["path"])}))
-
-    def _once(self, name: str, do: Any) -> dict[str, Any]:
-        file = self._run.directory / name / DONE
-        if file.exists():
-            log.info("stage_already_done", run=self._run.id, stage=name)
-            return cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
-        started = time.monotonic()
-        outcome: dict[str, Any] = do()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".part")
-        partial.write_text(json.dumps(outcome), "utf-8")
-        partial.replace(file)
-        log.info("stage_done", run=self._run.id, stage=name, seconds=round(time.monotonic() - started, 1))
-        return outcome

@@ -1,0 +1,81 @@
+"""Stages done once: what a finished one found is kept in `done.json` in its folder, and read instead of doing it again.
+
+Knows nothing of what a stage does, only that its outcome is JSON. Different from a workflow engine: there is no graph and no comparing
+of inputs. A run's settings and data never change, so that the file exists is all there is to ask; and it is renamed into place, so it
+exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from alignment.records import StageResult
+
+log = structlog.get_logger(__name__)
+
+DONE = "done.json"
+
+
+class FinishedStages:
+    """The stages of one run that are done."""
+
+    def __init__(self, run_id: str, directory: Path) -> None:
+        """Look at a run's directory; nothing is read yet.
+
+        Args:
+            run_id: For the log.
+            directory: Of the run; each stage has a folder of its name in it.
+        """
+        self._run_id = run_id
+        self._directory = directory
+
+    def has(self, name: str) -> bool:
+        """Whether a stage is done."""
+        return self._file(name).exists()
+
+    def once(self, name: str, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do a stage unless it is done; what `do` raises leaves it undone.
+
+        Args:
+            name: Of the stage.
+            do: Does it; what it returns must be JSON.
+
+        Returns:
+            What `do` returned, now or at the time.
+        """
+        file = self._file(name)
+        if file.exists():
+            log.info("stage_already_done", run=self._run_id, stage=name)
+            return cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
+        started = time.monotonic()
+        outcome = do()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(outcome), "utf-8")
+        partial.replace(file)
+        log.info("stage_done", run=self._run_id, stage=name, seconds=round(time.monotonic() - started, 1))
+        return outcome
+
+    def trained_once(self, name: str, train: Callable[[], StageResult]) -> StageResult:
+        """As `once`, for a training stage."""
+
+        def run() -> dict[str, Any]:
+            result = train()
+            return {
+                "stage": result.stage,
+                "path": str(result.path),
+                "metrics": result.metrics,
+                "seconds": result.seconds,
+            }
+
+        stored = self.once(name, run)
+        return StageResult(**(stored | {"path": Path(stored["path"])}))
+
+    def _file(self, name: str) -> Path:
+        return self._directory / name / DONE
