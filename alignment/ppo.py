@@ -1,8 +1,8 @@
 """Proximal policy optimisation of a causal language model: the loop. Read this first.
 
 Each step samples completions of some prompts, scores their texts, and updates policy and value model on them:
-`rollouts` samples, `experience` computes rewards and advantages (its formulas are in `advantages`), `ppo_update` optimises,
-`ppo_state` saves. The loop knows nothing of judgements, gates or serving: prompts and a text-level reward function come in, a
+`ppo_prompts` chooses, `rollouts` samples, `experience` computes rewards and advantages (its formulas are in `advantages`),
+`ppo_limits` says when it is enough, `ppo_update` optimises, `ppo_state` saves. The loop knows nothing of judgements, gates or serving: prompts and a text-level reward function come in, a
 bundle that serving can load goes out.
 
 Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et al. 2017, arXiv 1707.06347):
@@ -28,11 +28,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
-from torch import Tensor
 
 from alignment.advantages import RunningMoments, adapt_kl_coef
 from alignment.errors import TrainingError
@@ -45,17 +43,17 @@ from alignment.experience import (
     shape_scores,
 )
 from alignment.models import autocast, end_of_text_ids, export_policy, restore_parameters, snapshot_parameters
-from alignment.padding import encode_prompt
+from alignment.ppo_limits import PpoLimits
 from alignment.ppo_models import PpoModels
+from alignment.ppo_progress import StepReporter
+from alignment.ppo_prompts import TrainingPrompts
 from alignment.ppo_settings import PpoSettings
 from alignment.ppo_state import METRICS_FILE, STATE_FILE, MetricsFile, fingerprint, load_state, save_state
 from alignment.ppo_update import PtxRows, Updater
-from alignment.records import ProgressFn, RewardFunction, RolloutPrompt, StageProgress, StageResult
+from alignment.records import ProgressFn, RewardFunction, RolloutPrompt, StageName, StageResult
 from alignment.rollouts import SamplingRule, sample_rollouts
 
 log = structlog.get_logger(__name__)
-
-EncodedPrompt = tuple[RolloutPrompt, list[int]]
 
 
 def train_ppo(
@@ -141,7 +139,7 @@ class _Run:
         ptx_rows: PtxRows | None,
     ) -> None:
         self.settings = settings
-        self.stage: Any = "rloo" if settings.advantage == "rloo" else "ppo"
+        self.stage: StageName = "rloo" if settings.advantage == "rloo" else "ppo"
         self.models = models = PpoModels(settings, policy_dir, reference_dir, value_init_dir)
         self.rule = SamplingRule(
             samples_per_prompt=settings.samples_per_prompt,
@@ -150,61 +148,35 @@ class _Run:
             top_p=settings.top_p,
             end_ids=end_of_text_ids(models.policy, models.tokenizer),
         )
-        self.prompts = self._encode(prompts)
-        self.n_left_out = len(prompts) - len(self.prompts)
-        self.fingerprint = fingerprint(settings, [prompt.id for prompt, _ in self.prompts])
+        self.prompts = TrainingPrompts(settings, models, prompts)
+        self.fingerprint = fingerprint(settings, self.prompts.ids)
         self.updater = Updater(
             settings, models.policy, models.forward, models.value, dtype=models.dtype, ptx_rows=ptx_rows
         )
         self.step = 0
         self.kl_coef = settings.kl_coef
         self.moments = RunningMoments()
-        self.first: dict[str, float] = {}
-        """Metrics of the first step."""
-        self.safe: dict[str, Tensor] | None = None
-        """Newest policy weights whose measured KL and entropy were within the limits."""
-        self.safe_metrics: dict[str, float] = {}
+        self.limits = PpoLimits(settings)
         self.finished = False
         self.stopped_early = False
-
-    def _encode(self, prompts: Sequence[RolloutPrompt]) -> list[EncodedPrompt]:
-        limit = self.settings.max_prompt_tokens
-        positions = getattr(self.models.policy.config.get_text_config(), "max_position_embeddings", None)
-        if positions:
-            limit = min(limit, positions - self.settings.max_new_tokens)
-        encoded = [(prompt, encode_prompt(self.models.tokenizer, prompt.prompt)) for prompt in prompts]
-        kept = [(prompt, ids) for prompt, ids in encoded if 0 < len(ids) <= limit]
-        if len(kept) < len(prompts):
-            log.warning(
-                "prompts left out",
-                longer_than_tokens=limit,
-                left_out=len(prompts) - len(kept),
-                kept=len(kept),
-            )
-        if not kept:
-            raise TrainingError(
-                f"No prompt to train on: {len(prompts)} given, none between 1 and {limit} tokens. Raise max_prompt_tokens or add prompts."
-            )
-        return kept
 
     # The loop
 
     def train(self, reward: RewardFunction, work_dir: Path, progress: ProgressFn) -> None:
         """Go on until the last step is done and measured, or a limit is crossed."""
         metrics_file = MetricsFile(work_dir, first_step=self.step + int(self.finished))
-        began, first_step = time.monotonic(), self.step
+        report = StepReporter(self.stage, self.settings.steps, self.step, progress)
         while not self.finished:
-            report = _Reporter(self, progress, began, first_step)
             experience = self._collect(reward, report)
             metrics = {"step": float(self.step), **experience.metrics}
-            if self._crossed_limit(experience.metrics):
+            if self.limits.crossed(experience.metrics, self.step):
                 self.finished = self.stopped_early = True
             elif self.step == self.settings.steps:
-                self._mark_safe(experience.metrics)
+                self.limits.mark_safe(experience.metrics, self.models.policy, self.updater.average)
                 self.finished = True
             else:
-                self._mark_safe(experience.metrics)
-                report("updating")
+                self.limits.mark_safe(experience.metrics, self.models.policy, self.updater.average)
+                report(self.step, "updating")
                 metrics |= self.updater.update(experience, self.step)
                 self._adapt(experience.metrics["objective/kl"])
                 self.step += 1
@@ -213,32 +185,32 @@ class _Run:
             if self.finished or self.step % self.settings.save_every == 0:
                 self._save(work_dir)
             log.info("training step", stage=self.stage, **metrics)
-            report("measured", metrics)
+            report(self.step, "measured", metrics)
 
     @property
     def _n_rollouts(self) -> int:
         return self.settings.prompts_per_step * self.settings.samples_per_prompt
 
-    def _collect(self, reward: RewardFunction, report: _Reporter) -> Experience:
+    def _collect(self, reward: RewardFunction, report: StepReporter) -> Experience:
         settings, models = self.settings, self.models
-        report("sampling")
+        report(self.step, "sampling")
         generator = torch.Generator(models.device).manual_seed(settings.seed * 1_000_003 + self.step)
         with autocast(models.device, models.dtype):
             rollouts = sample_rollouts(
                 models.forward,
                 models.tokenizer,
-                self._prompts_of(self.step),
+                self.prompts.of_step(self.step),
                 self.rule,
                 batch_prompts=settings.sampling_batch_prompts,
                 generator=generator,
             )
-        report("scoring")
+        report(self.step, "scoring")
         scores = score_rollouts(reward, rollouts)
         self.moments = self.moments.updated(scores)
         shaped = shape_scores(scores, rollouts.ended, self.moments, settings)
         tokens = rollouts.tokens
         mask = tokens.completion_mask
-        report("measuring")
+        report(self.step, "measuring")
         logprobs, entropies = models.logprobs(tokens)
         reference_logprobs = models.reference_logprobs(tokens)
         kl, k1 = penalised_kl(logprobs, reference_logprobs, mask, settings)
@@ -263,50 +235,6 @@ class _Run:
             values=values,
             metrics=metrics,
         )
-
-    def _prompts_of(self, step: int) -> list[EncodedPrompt]:
-        """The prompts of a step: consecutive ones of an order drawn anew for every pass, so that each is used equally often."""
-        size, n = self.settings.prompts_per_step, len(self.prompts)
-        chosen = []
-        for position in range(step * size, (step + 1) * size):
-            generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + position // n)
-            order = torch.randperm(n, generator=generator)
-            chosen.append(self.prompts[int(order[position % n])])
-        return chosen
-
-    # Limits
-
-    def _crossed_limit(self, metrics: dict[str, float]) -> bool:
-        settings, kl, entropy = self.settings, metrics["objective/kl"], metrics["objective/entropy"]
-        if not self.first:
-            self.first = dict(metrics)
-        over_budget = settings.kl_budget is not None and kl > settings.kl_budget
-        collapsed = (
-            settings.entropy_floor is not None
-            and entropy < settings.entropy_floor * self.first["objective/entropy"]
-        )
-        if not (over_budget or collapsed):
-            return False
-        if self.safe is None:
-            raise TrainingError(
-                f"The policy starts {kl:.2f} nats from the reference model, beyond kl_budget={settings.kl_budget}: raise the budget."
-            )
-        log.warning(
-            "training stopped at a limit",
-            step=self.step,
-            kl=kl,
-            kl_budget=settings.kl_budget,
-            entropy=entropy,
-        )
-        return True
-
-    def _mark_safe(self, metrics: dict[str, float]) -> None:
-        average = self.updater.average
-        if average is None:
-            self.safe = snapshot_parameters(self.models.policy)
-        else:
-            self.safe = {name: tensor.to("cpu", copy=True) for name, tensor in average.items()}
-        self.safe_metrics = dict(metrics)
 
     def _adapt(self, kl: float) -> None:
         settings = self.settings
@@ -343,7 +271,7 @@ class _Run:
         self.updater.n_updates = state["n_updates"]
         self.step, self.kl_coef = state["step"], state["kl_coef"]
         self.moments = RunningMoments(**state["moments"])
-        self.first, self.safe, self.safe_metrics = state["first"], state["safe"], state["safe_metrics"]
+        self.limits.take_up(state)
         self.finished, self.stopped_early = state["finished"], state["stopped_early"]
         log.info("training resumed", stage=self.stage, step=self.step)
 
@@ -360,9 +288,7 @@ class _Run:
             "step": self.step,
             "kl_coef": self.kl_coef,
             "moments": dataclasses.asdict(self.moments),
-            "first": self.first,
-            "safe": self.safe,
-            "safe_metrics": self.safe_metrics,
+            **self.limits.state(),
             "finished": self.finished,
             "stopped_early": self.stopped_early,
         }
@@ -370,14 +296,15 @@ class _Run:
 
     def export(self, out_dir: Path) -> dict[str, float]:
         """Write the last safe policy and return its metrics."""
-        assert self.safe is not None
-        restore_parameters(self.models.policy, self.safe)
+        limits = self.limits
+        assert limits.safe is not None
+        restore_parameters(self.models.policy, limits.safe)
         dtype = torch.bfloat16 if self.settings.export_precision == "bfloat16" else torch.float32
-        metrics = self.safe_metrics | {
-            "objective/scores_first": self.first["objective/scores"],
+        metrics = limits.safe_metrics | {
+            "objective/scores_first": limits.first["objective/scores"],
             "steps": float(self.step),
             "stopped_early": float(self.stopped_early),
-            "prompts_left_out": float(self.n_left_out),
+            "prompts_left_out": float(self.prompts.n_left_out),
         }
         record = {"stage": self.stage, "settings": dataclasses.asdict(self.settings), "metrics": metrics}
         export_policy(
@@ -388,26 +315,3 @@ class _Run:
             extra={"ppo.json": json.dumps(record, indent=1)},
         )
         return metrics
-
-
-class _Reporter:
-    """Tells the caller where a step is."""
-
-    def __init__(self, run: _Run, progress: ProgressFn, began: float, first_step: int) -> None:
-        self._run, self._progress = run, progress
-        self._began, self._first_step = began, first_step
-
-    def __call__(self, note: str, metrics: dict[str, float] | None = None) -> None:
-        step, total = self._run.step, self._run.settings.steps
-        done = step - self._first_step
-        eta = (time.monotonic() - self._began) / done * (total - step) if done else None
-        self._progress(
-            StageProgress(
-                stage=self._run.stage,
-                done=step,
-                total=total,
-                eta_seconds=eta,
-                note=note,
-                metrics=metrics or {},
-            )
-        )
