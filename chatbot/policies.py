@@ -6,7 +6,6 @@ and every change is one transaction with its audit event. Servers read the newes
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -15,13 +14,23 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from chatbot import tables
 from chatbot.audit import AuditLog
 from chatbot.bundles import verify_bundle
 from chatbot.errors import PolicyError
+from chatbot.policy_rows import (
+    change_row,
+    existing_row,
+    find_row,
+    from_row,
+    lock_all,
+    rollback_target,
+    serving_id,
+    to_row,
+)
 from chatbot.records import PolicyVersion
 from knowledge_base.database import Database, now
 from knowledge_base.errors import NotFoundError, UsageError
@@ -59,11 +68,11 @@ class PolicyRegistry:
         values = {"path": str(path), "manifest": dict(manifest), "stage": stage}
         try:
             with self._db.write() as connection:
-                row = _row(connection, BASE_ID)
+                row = find_row(connection, BASE_ID)
                 if row is None:
                     self._add_base(connection, values)
                 elif (row.path, row.manifest, row.stage) != (values["path"], values["manifest"], stage):
-                    _set(connection, BASE_ID, **values)
+                    change_row(connection, BASE_ID, **values)
                     self._audit.record(
                         "tacit", "policy.base_changed", BASE_ID, connection=connection, path=values["path"]
                     )
@@ -79,7 +88,7 @@ class PolicyRegistry:
             place = directory.resolve() / row.id
             if Path(row.path).name == row.id and row.path != str(place) and place.is_dir():
                 with self._db.write() as connection:
-                    _set(connection, row.id, path=str(place))
+                    change_row(connection, row.id, path=str(place))
                 log.info("policy_relocated", policy_id=row.id)
 
     def add(self, version: PolicyVersion) -> None:
@@ -97,11 +106,11 @@ class PolicyRegistry:
         exists = UsageError(f"policy {version.id!r} exists: policies do not change, choose a new id")
         try:
             with self._db.write() as connection:
-                if _row(connection, version.id) is not None:
+                if find_row(connection, version.id) is not None:
                     raise exists
-                if version.parent is not None and _row(connection, version.parent) is None:
+                if version.parent is not None and find_row(connection, version.parent) is None:
                     raise UsageError(f"the parent policy {version.parent!r} is unknown: add it first")
-                connection.execute(sa.insert(tables.policies).values(_to_row(version)))
+                connection.execute(sa.insert(tables.policies).values(to_row(version)))
         except IntegrityError as error:
             raise exists from error
         log.info("policy_added", policy_id=version.id, stage=version.stage, state=version.state)
@@ -111,7 +120,7 @@ class PolicyRegistry:
         c = tables.policies.c
         with self._db.read() as connection:
             rows = connection.execute(sa.select(tables.policies).order_by(c.created_at.desc(), c.id)).all()
-        return [_from_row(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def get(self, policy_id: str) -> PolicyVersion:
         """A policy.
@@ -120,7 +129,7 @@ class PolicyRegistry:
             NotFoundError: there is none; the message names similar ones.
         """
         with self._db.read() as connection:
-            return _from_row(_existing(connection, policy_id))
+            return from_row(existing_row(connection, policy_id))
 
     def serving(self) -> PolicyVersion:
         """The policy that answers the next question.
@@ -129,10 +138,10 @@ class PolicyRegistry:
             NotFoundError: none was ever promoted.
         """
         with self._db.read() as connection:
-            policy_id = _serving_id(connection)
+            policy_id = serving_id(connection)
             if policy_id is None:
                 raise NotFoundError("no policy serves yet: run `tacit init`")
-            return _from_row(_existing(connection, policy_id))
+            return from_row(existing_row(connection, policy_id))
 
     def promote(self, policy_id: str, actor: str, *, force: bool = False, reason: str = "") -> PolicyVersion:
         """Let a policy answer from the next question on; promoting the one that serves changes nothing.
@@ -152,10 +161,10 @@ class PolicyRegistry:
             raise UsageError("promoting with force needs a reason: it goes to the audit trail")
         self._check_bundle(self.get(policy_id))  # reading all weights takes a while: before the transaction
         with self._db.write() as connection:
-            _lock_all(connection)
-            row, before = _existing(connection, policy_id), _serving_id(connection)
+            lock_all(connection)
+            row, before = existing_row(connection, policy_id), serving_id(connection)
             if before == policy_id:
-                return _from_row(row)
+                return from_row(row)
             if row.state == "rejected" and not force:
                 raise PolicyError(
                     f"policy {policy_id} was rejected ({row.reason or 'no reason given'}): "
@@ -174,11 +183,11 @@ class PolicyRegistry:
             PolicyError: nothing served before, or its bundle is not what it was.
         """
         with self._db.read() as connection:
-            target = _rollback_target(connection)
+            target = rollback_target(connection)
         self._check_bundle(self.get(target))
         with self._db.write() as connection:
-            _lock_all(connection)
-            if _rollback_target(connection) != target:
+            lock_all(connection)
+            if rollback_target(connection) != target:
                 raise _changed_meanwhile()
             self._serve(connection, target, actor, "rollback", reason=reason, forced=False)
         log.info("policy_rolled_back", policy_id=target)
@@ -211,11 +220,11 @@ class PolicyRegistry:
         if gates is not None:
             values["gates"] = [dict(gate) for gate in gates]
         with self._db.write() as connection:
-            _lock_all(connection)
-            _existing(connection, policy_id)
-            if _serving_id(connection) == policy_id:
+            lock_all(connection)
+            existing_row(connection, policy_id)
+            if serving_id(connection) == policy_id:
                 raise PolicyError(f"policy {policy_id} is serving: roll back or promote another first")
-            _set(connection, policy_id, **values)
+            change_row(connection, policy_id, **values)
             self._audit.record(actor, "policy.reject", policy_id, connection=connection, reason=reason)
         log.info("policy_rejected", policy_id=policy_id, reason=reason)
         return self.get(policy_id)
@@ -229,8 +238,8 @@ class PolicyRegistry:
             NotFoundError: there is no such policy.
         """
         with self._db.write() as connection:
-            _existing(connection, policy_id)
-            _set(connection, policy_id, metrics=dict(metrics), gates=[dict(gate) for gate in gates])
+            existing_row(connection, policy_id)
+            change_row(connection, policy_id, metrics=dict(metrics), gates=[dict(gate) for gate in gates])
         return self.get(policy_id)
 
     def _add_base(self, connection: Connection, values: dict[str, Any]) -> None:
@@ -245,19 +254,19 @@ class PolicyRegistry:
             gates=(),
             manifest=values["manifest"],
         )
-        connection.execute(sa.insert(tables.policies).values(_to_row(base)))
-        if _serving_id(connection) is None:
+        connection.execute(sa.insert(tables.policies).values(to_row(base)))
+        if serving_id(connection) is None:
             self._serve(connection, BASE_ID, "tacit", "promote", reason="first start", forced=False)
 
     def _serve(
         self, connection: Connection, policy_id: str, actor: str, action: str, *, reason: str, forced: bool
     ) -> None:
-        policies, before = tables.policies, _serving_id(connection)
+        policies, before = tables.policies, serving_id(connection)
         why = f"replaced by {policy_id}" if action == "promote" else f"rolled back to {policy_id}"
         connection.execute(
             sa.update(policies).where(policies.c.state == "serving").values(state="retired", reason=why)
         )
-        _set(connection, policy_id, state="serving", reason="")
+        change_row(connection, policy_id, state="serving", reason="")
         at = self._clock()
         connection.execute(
             sa.insert(tables.promotions).values(policy_id=policy_id, action=action, actor=actor, at=at)
@@ -278,85 +287,3 @@ def _changed_meanwhile() -> PolicyError:
     )
     error.permanent = False
     return error
-
-
-def _lock_all(connection: Connection) -> None:
-    # Two promotions at once wait for each other here; on SQLite the transaction itself already does that.
-    connection.execute(sa.select(tables.policies.c.id).order_by(tables.policies.c.id).with_for_update()).all()
-
-
-def _serving_id(connection: Connection) -> str | None:
-    promotions = tables.promotions
-    newest = sa.select(promotions.c.policy_id).order_by(promotions.c.id.desc()).limit(1)
-    return connection.execute(newest).scalar_one_or_none()
-
-
-def _rollback_target(connection: Connection) -> str:
-    """What served before: the history of promotions read as a stack, which a roll-back has popped."""
-    promotions, policies = tables.promotions, tables.policies
-    rows = connection.execute(sa.select(promotions).order_by(promotions.c.id)).all()
-    stack: list[str] = []
-    for row in rows:
-        if row.action == "rollback":
-            stack.pop()
-            while stack[-1] != row.policy_id:  # it passed over rejected ones
-                stack.pop()
-        else:
-            stack.append(row.policy_id)
-    states = {row.id: row.state for row in connection.execute(sa.select(policies.c.id, policies.c.state))}
-    current = stack.pop() if stack else None
-    while stack:
-        target = stack.pop()
-        if target != current and states[target] != "rejected":
-            return target
-    raise PolicyError("there is nothing to roll back to: no other policy served before this one")
-
-
-def _row(connection: Connection, policy_id: str) -> Row[Any] | None:
-    policies = tables.policies
-    return connection.execute(sa.select(policies).where(policies.c.id == policy_id)).one_or_none()
-
-
-def _existing(connection: Connection, policy_id: str) -> Row[Any]:
-    row = _row(connection, policy_id)
-    if row is not None:
-        return row
-    known = connection.execute(sa.select(tables.policies.c.id)).scalars().all()
-    near = difflib.get_close_matches(policy_id, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`tacit policies list` shows all"
-    raise NotFoundError(f"there is no policy {policy_id[:80]!r}: {hint}")
-
-
-def _set(connection: Connection, policy_id: str, **values: Any) -> None:
-    policies = tables.policies
-    connection.execute(sa.update(policies).where(policies.c.id == policy_id).values(**values))
-
-
-def _to_row(version: PolicyVersion) -> dict[str, Any]:
-    return {
-        "id": version.id,
-        "stage": version.stage,
-        "state": version.state,
-        "parent": version.parent,
-        "path": version.path,
-        "created_at": version.created_at,
-        "metrics": dict(version.metrics),
-        "gates": [dict(gate) for gate in version.gates],
-        "manifest": dict(version.manifest),
-        "reason": version.reason,
-    }
-
-
-def _from_row(row: Row[Any]) -> PolicyVersion:
-    return PolicyVersion(
-        id=row.id,
-        stage=row.stage,
-        state=row.state,
-        parent=row.parent,
-        path=row.path,
-        created_at=row.created_at,
-        metrics=dict(row.metrics),
-        gates=tuple(row.gates),
-        manifest=dict(row.manifest),
-        reason=row.reason,
-    )
