@@ -8,27 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from datetime import datetime
+from typing import Any, Literal
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from chatbot import judgements, tables
 from chatbot.answers import AnswerStore, StoredAnswer
 from chatbot.errors import FeedbackError
 from chatbot.feedback_figures import FeedbackFigures, counting, feedback_figures
 from chatbot.judgement_rows import check_users, from_row, insert_judgement, judgement_of, latest_judgement
+from chatbot.judgement_transactions import check_speed, read_in_pieces, run_again_on_collision
 from chatbot.judgements import kind_of_ranking, same_content, text_hash
 from chatbot.records import JudgedAnswer, Judgement, JudgementKind, User
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 Verdict = Literal["left", "right", "tie", "both bad"]
 
@@ -38,9 +36,6 @@ _RANKING_OF_VERDICT: dict[Verdict, Sequence[Sequence[int]]] = {
     "tie": ((0, 1),),
     "both bad": ((0, 1),),
 }
-
-_ROWS_AT_ONCE = 500
-_TRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,14 +209,14 @@ class FeedbackStore:
         """Withdraw this person's judgement of a subject; judging it again counts again."""
 
         def withdraw(connection: Connection) -> Judgement:
-            self._check_rate(connection, user.id)
+            check_speed(connection, user.id, self._settings.per_minute, self._clock)
             latest = latest_judgement(connection, user.id, kind, subject)
             if latest is None or latest.withdrawn:
                 raise FeedbackError("there is nothing to undo: you have not judged this")
             withdrawn = replace(latest, id=new_id(), withdrawn=True)
             return insert_judgement(connection, withdrawn, latest.revision + 1, self._clock())
 
-        return self._retrying(withdraw)
+        return run_again_on_collision(self._db, withdraw)
 
     def add(self, judgement: Judgement) -> bool:
         """Take a whole judgement, as made by an import or a simulation: no rate limit, no check that the answers were shown.
@@ -245,7 +240,7 @@ class FeedbackStore:
             check_users(connection, {judgement.user_id for judgement in batch})
             return sum(self._append(connection, judgement)[1] for judgement in batch)
 
-        return self._retrying(append_all)
+        return run_again_on_collision(self._db, append_all)
 
     def get(self, user: User, kind: JudgementKind, subject: str) -> Judgement | None:
         """This person's judgement of a subject as it counts now; None when there is none or it was withdrawn."""
@@ -269,8 +264,7 @@ class FeedbackStore:
         with self._db.read() as connection:
             chosen = sa.select(t.c.id).where(*conditions).order_by(t.c.created_at, t.c.id)
             ids = connection.execute(chosen).scalars().all()
-        # Rows never change, so reading them in pieces gives what one long transaction would, which would keep SQLite's log growing.
-        return self._by_id(ids)
+        return read_in_pieces(self._db, ids)
 
     def count_since(self, time: datetime | None) -> int:
         """How many judgements that count were given after a time (None: ever)."""
@@ -289,15 +283,6 @@ class FeedbackStore:
         with self._db.write() as connection:
             return connection.execute(sa.delete(t).where(t.c.user_id == user_id)).rowcount
 
-    def _by_id(self, ids: Sequence[str]) -> Iterator[Judgement]:
-        t = tables.judgements
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            batch = ids[start : start + _ROWS_AT_ONCE]
-            with self._db.read() as connection:
-                rows = connection.execute(sa.select(t).where(t.c.id.in_(batch))).all()
-            found = {row.id: row for row in rows}
-            yield from (from_row(found[judgement_id]) for judgement_id in batch if judgement_id in found)
-
     def _shown(self, user: User, answer_id: str) -> StoredAnswer:
         try:
             return self._answers.get(answer_id, user.id)
@@ -315,10 +300,10 @@ class FeedbackStore:
             )
 
         def append(connection: Connection) -> Judgement:
-            self._check_rate(connection, judgement.user_id)
+            check_speed(connection, judgement.user_id, self._settings.per_minute, self._clock)
             return self._append(connection, judgement)[0]
 
-        taken = self._retrying(append)
+        taken = run_again_on_collision(self._db, append)
         log.info("judgement_taken", kind=taken.kind, surface=taken.surface, revision=taken.revision)
         return taken
 
@@ -333,30 +318,3 @@ class FeedbackStore:
             return latest, False  # a double click, or an import of what is here already
         revision = 1 if latest is None else latest.revision + 1
         return insert_judgement(connection, judgement, revision, judgement.created_at or self._clock()), True
-
-    def _check_rate(self, connection: Connection, user_id: str) -> None:
-        # The account's row is locked so that judgements sent all at once are counted one after the other.
-        locked = sa.select(tables.users.c.id).where(tables.users.c.id == user_id).with_for_update()
-        if connection.execute(locked).one_or_none() is None:
-            raise FeedbackError("your account no longer exists: sign in again")
-        t = tables.judgements
-        recent = sa.and_(t.c.user_id == user_id, t.c.created_at > self._clock() - timedelta(minutes=1))
-        given = connection.execute(sa.select(sa.func.count()).select_from(t).where(recent)).scalar_one()
-        if given >= self._settings.per_minute:
-            raise _too_soon(f"more than {self._settings.per_minute} judgements in a minute: wait a moment")
-
-    def _retrying(self, action: Callable[[Connection], T]) -> T:
-        """Run a transaction; when another one took the same revision, run it again on the new state."""
-        for _ in range(_TRIES):
-            try:
-                with self._db.write() as connection:
-                    return action(connection)
-            except IntegrityError as error:
-                log.info("judgement_collided", error=type(error.orig).__name__)
-        raise _too_soon("this was judged several times at once: try again")
-
-
-def _too_soon(message: str) -> FeedbackError:
-    error = FeedbackError(message)
-    error.permanent = False
-    return error
