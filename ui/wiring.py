@@ -1,13 +1,13 @@
-"""The composition root: builds every service from a home directory, and knows which implementation serves which contract.
+"""What every face works with, opened from a home directory: the product's parts, and the acts that several faces share.
 
-Nothing else in the product decides that. Heavy parts (models, the vector index) are built when first asked for, so that `tacit users
-list` does not load a language model. Acts that several faces share (promote, delete a document, change readers) are methods here, each
-with its line in the audit trail.
+The parts and who implements them are in `parts`. Acts (promote, delete a document, change readers) are methods here, each with its line
+in the audit trail, so that the command line, the pages and the interface cannot differ in what they do. Knows nothing of any face.
+
+Different from a service layer: only what the faces would otherwise each do in their own way is here; for the rest they use the parts.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,38 +15,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment.runs import RunStore
-from alignment.schedule import ScheduleStore
-from chatbot.accounts import Accounts
-from chatbot.answers import AnswerStore
-from chatbot.audit import AuditLog
-from chatbot.conversations import ConversationStore
 from chatbot.errors import SignInError
-from chatbot.feedback import FeedbackStore
-from chatbot.passwords import Passwords
-from chatbot.policies import PolicyRegistry
-from chatbot.sign_in import ApiKeys, SignIn
-from knowledge_base.database import Database, now
+from knowledge_base.database import now
 from knowledge_base.errors import AccessDeniedError, TacitError
-from knowledge_base.jobs import JobQueue
 from knowledge_base.records import Collection, Job, Reader
-from knowledge_base.source_files import SourceFiles
-from knowledge_base.store import KnowledgeStore
-from ui.home import Home, open_database, open_home
-from ui.settings import Settings, load_settings
-from ui.uploads import Uploads
+from ui.home import open_database, open_home
+from ui.parts import EMBEDDED_MODEL, Parts
+from ui.settings import load_settings
 
 if TYPE_CHECKING:
     from alignment.records import CycleResult, ProgressFn, Run
-    from chatbot.assistant import Assistant
     from chatbot.records import PolicyVersion, User
-    from chatbot.serving import ServingPolicies
-    from knowledge_base.embedder import SentenceTransformerEmbedder
-    from knowledge_base.ingestion import Ingestor
-    from knowledge_base.retriever import HybridRetriever
 
-EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
-"""The base model that ships with the product."""
+__all__ = ["CYCLE_JOB", "EMBEDDED_MODEL", "EVERYONE", "START_GRACE", "Services", "open_services"]
+
 CYCLE_JOB = "cycle"
 START_GRACE = timedelta(seconds=60)
 """Between a run's row and its job, or the start of the work, lies a moment in which it is not abandoned."""
@@ -55,156 +37,8 @@ EVERYONE = "everyone"
 
 
 @dataclass(frozen=True)
-class Services:
+class Services(Parts):
     """Everything the faces (command line, pages, interface, worker) work with. One per process; safe to share between threads."""
-
-    home: Home
-    settings: Settings
-    db: Database
-
-    @functools.cached_property
-    def knowledge(self) -> KnowledgeStore:
-        """Collections, documents and chunks."""
-        return KnowledgeStore(self.db)
-
-    @functools.cached_property
-    def accounts(self) -> Accounts:
-        """People."""
-        return Accounts(self.db, Passwords(self.settings.passwords))
-
-    @functools.cached_property
-    def sign_in(self) -> SignIn:
-        """Sessions."""
-        return SignIn(self.db, self.settings.sign_in, Passwords(self.settings.passwords))
-
-    @functools.cached_property
-    def api_keys(self) -> ApiKeys:
-        """Bearer keys."""
-        return ApiKeys(self.db)
-
-    @functools.cached_property
-    def conversations(self) -> ConversationStore:
-        """Conversations, each its owner's."""
-        return ConversationStore(self.db)
-
-    @functools.cached_property
-    def answers(self) -> AnswerStore:
-        """Answers with their lineage."""
-        return AnswerStore(self.db)
-
-    @functools.cached_property
-    def feedback(self) -> FeedbackStore:
-        """Judgements."""
-        return FeedbackStore(self.db, self.settings.feedback)
-
-    @functools.cached_property
-    def registry(self) -> PolicyRegistry:
-        """Policy versions; the base model is among them from the start."""
-        registry = PolicyRegistry(self.db)
-        if self.settings.model.external:
-            registry.ensure_base(self.settings.model.external, {}, stage="external")
-        else:
-            registry.ensure_base(self.settings.model.base or EMBEDDED_MODEL, {})
-        return registry
-
-    @functools.cached_property
-    def audit(self) -> AuditLog:
-        """Who did what."""
-        return AuditLog(self.db)
-
-    @functools.cached_property
-    def jobs(self) -> JobQueue:
-        """Background work."""
-        return JobQueue(self.db)
-
-    @functools.cached_property
-    def runs(self) -> RunStore:
-        """Training runs."""
-        return RunStore(self.db, self.home.runs)
-
-    @functools.cached_property
-    def schedule(self) -> ScheduleStore:
-        """When training starts by itself."""
-        return ScheduleStore(self.db)
-
-    @functools.cached_property
-    def source_files(self) -> SourceFiles:
-        """Originals of documents."""
-        return SourceFiles(self.home.files)
-
-    @functools.cached_property
-    def uploads(self) -> Uploads:
-        """Files waiting to be ingested."""
-        return Uploads(
-            self.home.uploads,
-            self.jobs,
-            self.knowledge,
-            self.audit,
-            max_bytes=self.settings.server.max_upload_bytes,
-        )
-
-    @functools.cached_property
-    def embedder(self) -> SentenceTransformerEmbedder:
-        """Text to vectors."""
-        from knowledge_base.embedder import SentenceTransformerEmbedder
-
-        return SentenceTransformerEmbedder(self.settings.embedder)
-
-    @functools.cached_property
-    def ingestor(self) -> Ingestor:
-        """Documents in and out."""
-        from knowledge_base.ingestion import Ingestor
-
-        return Ingestor(
-            self.knowledge,
-            self.embedder,
-            self.source_files,
-            limits=self.settings.loading,
-            chunker=self.settings.chunker,
-            settings=self.settings.ingestion,
-        )
-
-    @functools.cached_property
-    def retriever(self) -> HybridRetriever:
-        """Question to permitted passages."""
-        from knowledge_base.faiss_index import FaissIndex
-        from knowledge_base.lexical import lexical_index
-        from knowledge_base.live_index import LiveIndex
-        from knowledge_base.retriever import HybridRetriever
-
-        live = LiveIndex(
-            self.knowledge,
-            lambda: FaissIndex(self.embedder.dimension),
-            embedder_version=self.embedder.version,
-        )
-        lexical = lexical_index(self.db, self.settings.lexical)
-        return HybridRetriever(self.knowledge, live, lexical, self.embedder, self.settings.retrieval)
-
-    @functools.cached_property
-    def serving(self) -> ServingPolicies:
-        """Policies ready to write."""
-        from chatbot.generator import GeneratorLoader
-        from chatbot.serving import ServingPolicies
-
-        loader = GeneratorLoader(self.settings.generation, self.settings.openai)
-        return ServingPolicies(self.registry, loader, self.settings.serving)
-
-    @functools.cached_property
-    def assistant(self) -> Assistant:
-        """Question to answer."""
-        from chatbot.assistant import Assistant
-        from chatbot.evidence import EvidenceSelector
-
-        return Assistant(
-            self.retriever,
-            EvidenceSelector(self.embedder, self.settings.evidence),
-            self.serving,
-            self.settings.assistant,
-            index_version=lambda: str(self.knowledge.index_version()),
-            grounding=self.settings.grounding,
-            abstention=self.settings.abstention,
-            owners=lambda: {c.name: c.owner for c in self.knowledge.list_collections() if c.owner},
-        )
 
     # People
 
