@@ -232,7 +232,9 @@ class ExampleMaker:
         for sentence in [*beside, *far[:n_far], *near, *far[n_far:]]:
             if len(others) >= wanted - len(used):
                 break
-            if (sentence in beside or sentence.text not in hidden) and all(sentence.text != other.text for other in others):
+            if (sentence in beside or sentence.text not in hidden) and all(
+                sentence.text != other.text for other in others
+            ):
                 others.append(sentence)
         if len(others) + len(used) < 2:
             return None

@@ -19,7 +19,7 @@ class Float32Muon(torch.optim.Muon):
     """`torch.optim.Muon` (Jordan 2024) for 2-D parameters; only `adjust_lr_fn="match_rms_adamw"` is known."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # torch's overload returns the closure's loss
         """Update every parameter that has a gradient.
 
         Raises:
@@ -30,15 +30,15 @@ class Float32Muon(torch.optim.Muon):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
         buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(parameter.grad, 1 - group["momentum"])
-        update = parameter.grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
+        buffer.lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
         update = orthogonalise(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         lr = group["lr"]
         parameter.mul_(1 - lr * group["weight_decay"])

@@ -121,7 +121,9 @@ def _stretches(example: ReaderExample, tokenizer: Any) -> list[str]:
         given = render_prompt(tokenizer, messages)
         before = f"{tokenizer.eos_token}".join("".join(parts[n : n + 2]) for n in range(0, len(parts), 2))
         if not given.startswith(before + tokenizer.eos_token):
-            raise TrainingError("the chat template must end an answer with the end token for further questions")
+            raise TrainingError(
+                "the chat template must end an answer with the end token for further questions"
+            )
         parts += [given[len(before) + len(tokenizer.eos_token) :], asked.completion]
     return parts
 
@@ -159,8 +161,8 @@ class LengthBatches:
                 continue
             decides = [True, *(previous == mark_end for previous in ids[:-1])]
             weights += [self._settings.decision_weight if decision else 1.0 for decision in decides]
-        ids = np.asarray([token for part in stretches for token in part], dtype=np.int32)
-        return _Encoded(ids, np.asarray(weights, dtype=np.float32))
+        joined = np.asarray([token for part in stretches for token in part], dtype=np.int32)
+        return _Encoded(joined, np.asarray(weights, dtype=np.float32))
 
     def micro_batch(self, index: int) -> tuple[Tensor, Tensor]:
         """Micro-batch `index`, counted over all epochs: token ids and weights, both (B, T), padded on the right."""

@@ -80,7 +80,14 @@ class ReaderDataSettings:
             raise ValueError(
                 f"min_evidence={self.min_evidence} and max_evidence={self.max_evidence} must be 1 to 99, in order"
             )
-        for name in ("unanswerable_share", "history_share", "shuffled_share", "held_out_share", "echo_share", "session_share"):
+        for name in (
+            "unanswerable_share",
+            "history_share",
+            "shuffled_share",
+            "held_out_share",
+            "echo_share",
+            "session_share",
+        ):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
         if self.session_questions < 2:

@@ -116,19 +116,22 @@ class EvidenceSelector:
         )
 
     def _embed(self, question: str, passages: Sequence[Passage]) -> tuple[Vectors, list[_Read]]:
-        """The question's vector (dimension,) and every passage read; one batch for all that is not remembered."""
+        """The question's vector (dimension,) and every passage read; sentences that are not remembered in one batch."""
         known = self._recall(passages)
         missing = [passage for passage in passages if passage.chunk_id not in known]
         candidates = {p.chunk_id: self._split(p) for p in missing}
         texts = [_with_heading(c) for p in missing for c in candidates[p.chunk_id]]
-        vectors = self._embedder.encode([question, *texts])
-        place = 1
+        # The question is encoded alone: what shares its batch moves its last digits, and with them the hash of a dataset.
+        asked = self._embedder.encode([question])[0]
+        vectors = self._embedder.encode(texts) if texts else None
+        place = 0
         for passage in missing:
             own = candidates[passage.chunk_id]
-            known[passage.chunk_id] = _Read(passage.text, own, vectors[place : place + len(own)].copy())
+            read = vectors[place : place + len(own)].copy() if vectors is not None else asked[None][:0]
+            known[passage.chunk_id] = _Read(passage.text, own, read)
             place += len(own)
         self._remember({p.chunk_id: known[p.chunk_id] for p in missing})
-        return vectors[0], [_for_passage(known[p.chunk_id], p) for p in passages]
+        return asked, [_for_passage(known[p.chunk_id], p) for p in passages]
 
     def _recall(self, passages: Sequence[Passage]) -> dict[int, _Read]:
         found = {}

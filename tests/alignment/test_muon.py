@@ -10,7 +10,9 @@ from alignment.muon import Float32Muon, orthogonalise
 SETTINGS = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
 
 
-def weights_after(optimizer_class: type[torch.optim.Muon], shape: tuple[int, int], steps: int) -> torch.Tensor:
+def weights_after(
+    optimizer_class: type[torch.optim.Muon], shape: tuple[int, int], steps: int
+) -> torch.Tensor:
     """The same gradients applied by an optimiser."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(shape, generator=generator))
@@ -26,7 +28,9 @@ def test_it_does_what_torchs_muon_does(shape: tuple[int, int]) -> None:
     """Momentum, decay, scale and orthogonalisation agree, up to bfloat16's rounding."""
     expected, actual = (weights_after(kind, shape, steps=5) for kind in (torch.optim.Muon, Float32Muon))
 
-    assert (expected - actual).abs().max() < 0.02 * (expected - weights_after(Float32Muon, shape, steps=0)).abs().max()
+    assert (expected - actual).abs().max() < 0.02 * (
+        expected - weights_after(Float32Muon, shape, steps=0)
+    ).abs().max()
 
 
 def test_singular_values_come_out_near_one() -> None:

@@ -120,7 +120,9 @@ def test_a_completion_ends_with_the_end_token(start: Path) -> None:
 def test_further_questions_follow_in_the_same_chat(start: Path) -> None:
     """As a chat template writes them; questions and answers take turns, every answer ends."""
     tokenizer = AutoTokenizer.from_pretrained(start)
-    asked = FurtherQuestion(question="When does it open?", completion="The office opens at nine. [1]", right=(1,))
+    asked = FurtherQuestion(
+        question="When does it open?", completion="The office opens at nine. [1]", right=(1,)
+    )
     (stretches,) = encode_examples([replace(example(), further=(asked, asked))], tokenizer)
     texts = [tokenizer.decode(ids) for ids in stretches]
 

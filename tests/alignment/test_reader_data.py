@@ -107,9 +107,7 @@ def test_the_numbers_of_one_answer_are_all_different(data: ReaderData) -> None:
 
 def test_answers_come_in_several_styles(data: ReaderData) -> None:
     """So that preferences have something to choose between."""
-    assert {"quote", "lead_in", "polite", "short_answer", "refusal"} <= {
-        e.style for e in data.train
-    }
+    assert {"quote", "lead_in", "polite", "short_answer", "refusal"} <= {e.style for e in data.train}
 
 
 def test_echoes_quote_all_evidence_and_are_never_held_out(data_dir: Path) -> None:

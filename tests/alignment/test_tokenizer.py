@@ -36,7 +36,10 @@ def test_an_answer_begins_with_the_token_that_stands_in_the_evidence(tokenizer: 
     """So that the first word can be copied like all others."""
     in_evidence = tokenizer.tokenize("1. You get 25 days. [1]")
 
-    assert tokenizer.tokenize("You get 25 days. [1]") == in_evidence[-len(tokenizer.tokenize("You get 25 days. [1]")) :]
+    assert (
+        tokenizer.tokenize("You get 25 days. [1]")
+        == in_evidence[-len(tokenizer.tokenize("You get 25 days. [1]")) :]
+    )
 
 
 def test_padding_is_not_the_end(tokenizer: Any) -> None:
