@@ -57,7 +57,7 @@ def test_a_lead_in_takes_its_list_along() -> None:
 
 
 def test_a_question_takes_its_answer_along() -> None:
-    """ "Do I lose the days?" answers nothing alone."""
+    """Asked alone, it answers nothing."""
     text = "Do I lose leave when ill? No, the days are given back. Tell your manager early."
 
     found = EvidenceSelector(FakeEmbedder(256)).select("lose leave when ill", [make_passage(text)])
