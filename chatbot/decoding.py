@@ -20,6 +20,30 @@ _LONGEST_CHARACTER_TOKENS = 8
 """More pending tokens than this are not the beginning of a character any more but bytes that form none."""
 
 
+_LONGEST_LOOP_TOKENS = 64
+_LEAST_LOOPED_TOKENS = 24
+
+
+def is_looping(token_ids: Sequence[int]) -> bool:
+    """Whether a completion's end is one stretch said twice in a row, of at least 24 tokens together, or a shorter one more often.
+
+    Greedy decoding of a small model cannot leave such a loop; what was written before it is worth keeping.
+
+    >>> is_looping([7, 1, 2, 3] + [1, 2, 3] * 7)
+    True
+    >>> is_looping(list(range(100)))
+    False
+    """
+    n = len(token_ids)
+    for period in range(1, min(_LONGEST_LOOP_TOKENS, n // 2) + 1):
+        looped = max(_LEAST_LOOPED_TOKENS, 2 * period)
+        if n >= looped and all(
+            token_ids[-i] == token_ids[-i - period] for i in range(1, looped - period + 1)
+        ):
+            return True
+    return False
+
+
 class TokenDrawer:
     """Draws one token per row and tells its log-probability at temperature 1."""
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chatbot.decoding import TextPieces, TokenDrawer
+from chatbot.decoding import TextPieces, TokenDrawer, is_looping
 from chatbot.errors import GenerationError
 from chatbot.fair_lock import FairLock
 from chatbot.model_loading import load_model
@@ -229,7 +229,7 @@ class _Batch:
         stays = [
             place
             for place, row in enumerate(self.open_rows)
-            if not self._ended[row] and len(self._ids[row]) < self._room[row]
+            if not (self._ended[row] or len(self._ids[row]) >= self._room[row] or is_looping(self._ids[row]))
         ]
         if len(stays) == len(self.open_rows):
             return

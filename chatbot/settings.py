@@ -119,7 +119,7 @@ class GroundingSettings:
     """Share of the sentence's content words that the cited evidence (or its heading, or the question) must hold."""
     same_clause: float = 0.75
     """Share of words two clauses must have in common to count as the same statement; then both must be negated or neither."""
-    max_quoted: int = 1
+    max_quoted: int = 2
     """How many evidence sentences are quoted when nothing the model wrote was supported."""
 
     def __post_init__(self) -> None:

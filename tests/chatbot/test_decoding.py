@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatbot.decoding import TextPieces, TokenDrawer
+from chatbot.decoding import TextPieces, TokenDrawer, is_looping
 from chatbot.fair_lock import FairLock
 from chatbot.records import Sampling
 from tests.chatbot.tiny_models import _make_tokenizer
@@ -117,3 +117,20 @@ def test_the_lock_is_free_after_an_error() -> None:
 
     with lock:
         pass
+
+
+@given(
+    start=st.lists(st.integers(0, 9), max_size=20),
+    loop=st.lists(st.integers(0, 9), min_size=1, max_size=64),
+)
+def test_any_stretch_said_often_enough_is_a_loop(start: list[int], loop: list[int]) -> None:
+    """Twice when it is long, 24 tokens together when it is short."""
+    times = max(2, -(-24 // len(loop)))
+
+    assert is_looping(start + loop * times)
+
+
+@given(n=st.integers(0, 200))
+def test_what_never_repeats_is_no_loop(n: int) -> None:
+    """All tokens different."""
+    assert not is_looping(list(range(n)))

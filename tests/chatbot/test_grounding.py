@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chatbot.grounding import check, supports
 from chatbot.prompt import REFUSAL
 from chatbot.records import EvidenceSentence
+from chatbot.settings import GroundingSettings
 from tests.chatbot.turn_fakes import make_passage
 
 LEAVE = "You get 25 days of annual leave each year."
@@ -165,7 +166,9 @@ def test_a_sentence_may_rest_on_two_together() -> None:
 
 def test_nothing_supported_falls_back_to_the_best_evidence() -> None:
     """A completion without one supported sentence is replaced by a quotation."""
-    text, citations, report = check("Bananas are rich in potassium [1].", ALL)
+    text, citations, report = check(
+        "Bananas are rich in potassium [1].", ALL, GroundingSettings(max_quoted=1)
+    )
 
     assert text == f"{LEAVE} [1]"
     assert [c.text for c in citations] == [LEAVE]
