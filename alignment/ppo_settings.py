@@ -37,7 +37,7 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 40
+    steps: int = 30
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
@@ -47,7 +47,7 @@ class PpoSettings:
     """Longest completion, in tokens."""
     max_prompt_tokens: int = 1024
     """Longer prompts are left out and counted: a cut prompt would teach answers without their evidence."""
-    temperature: float = 0.7
+    temperature: float = 0.8
     """Of sampling, and of the distribution that is trained: logits are divided by it in both."""
     top_p: float = 1.0
     """Below 1 the sampled distribution is narrower than the trained one; the update then is slightly off-policy."""
@@ -63,7 +63,7 @@ class PpoSettings:
     """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
     micro_batch_prompts: int = 4
     """Prompts in memory at once; changes speed and memory, never the result."""
-    learning_rate: float = 2e-5
+    learning_rate: float = 3e-5
     """Of the policy."""
     value_learning_rate: float = 5e-5
     """Of the value model's trunk."""

@@ -39,7 +39,7 @@ class RewardSettings:
 
     epochs: float = 2.0
     """Passes over the judgements; more than two and a reward model learns its labelers' noise by heart."""
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     """Peak of AdamW's learning rate for the body; the head learns ten times as fast."""
     warmup_share: float = 0.1
     """Share of the steps in which the learning rate rises; afterwards it falls linearly to zero."""

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class SftSettings:
     """How the policy imitates demonstrations and derived pairs."""
 
-    epochs: float = 2.0
+    epochs: float = 1.0
     """Passes over the rows."""
     learning_rate: float = 1e-4
     """Peak of AdamW's learning rate; take a tenth of it for a model of a billion parameters or more."""

@@ -50,7 +50,7 @@ class SimulationSettings:
     """Kinds of judgement, drawn with equal probability."""
     answers_per_ranking: int = 4
     """Answers shown in a ranking, and samples that a rating or a demonstration is judged against."""
-    temperature: float = 0.8
+    temperature: float = 1.0
     """Sampling temperature of the answers: people can only choose between answers that differ."""
     max_new_tokens: int = 160
     """Longest answer, in tokens."""
