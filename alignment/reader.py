@@ -78,6 +78,9 @@ def train_reader(
             seed=settings.seed,
             echo_share=settings.echo_share,
             unanswerable_share=settings.unanswerable_share,
+            session_share=settings.session_share,
+            shuffled_share=settings.shuffled_share,
+            ranking_noise=settings.ranking_noise,
         )
         data = load_or_build_reader_data(made_from, settings.work_dir / "examples.jsonl.gz")
     run = _open_run(settings, data, device)
