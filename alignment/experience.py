@@ -34,6 +34,7 @@ from alignment.errors import TrainingError
 from alignment.ppo_settings import PpoSettings
 from alignment.records import RewardFunction
 from alignment.rollouts import Rollouts
+from chatbot.prompt import is_refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,18 @@ def measure(
         "objective/kl_coef": kl_coef,
         "val/num_eos_tokens": float(rollouts.ended.sum()),
         "val/completion_tokens": float(mask.sum(dim=1).float().mean()),
+        "val/refusal_share": _refusal_share(rollouts),
     }
+
+
+def _refusal_share(rollouts: Rollouts) -> float:
+    """How many completions refuse, of those to prompts that are not known to have no answer; 0 where there are none."""
+    refused = [
+        is_refusal(text)
+        for text, prompt in zip(rollouts.texts, rollouts.prompts, strict=True)
+        if prompt.answerable is not False
+    ]
+    return sum(refused) / len(refused) if refused else 0.0
 
 
 def estimate_advantages(

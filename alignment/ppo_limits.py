@@ -1,4 +1,4 @@
-"""How far a PPO run may go: the KL budget, the entropy floor, and the newest weights that were measured within both.
+"""How far a PPO run may go: KL budget, entropy floor, rise of refusals, and the newest weights that were measured within all of them.
 
 Knows nothing of how a step is sampled or updated: metrics and weights come in, a verdict comes out. Different from keeping the best
 checkpoint: the score decides nothing here, because scores of a reward model rise for as long as one lets them.
@@ -27,7 +27,7 @@ class PpoLimits:
         self.first: dict[str, float] = {}
         """Metrics of the first step."""
         self.safe: dict[str, Tensor] | None = None
-        """Newest policy weights whose measured KL and entropy were within the limits."""
+        """Newest policy weights that were measured within the limits."""
         self.safe_metrics: dict[str, float] = {}
 
     def crossed(self, metrics: dict[str, float], step: int) -> bool:
@@ -48,7 +48,12 @@ class PpoLimits:
             settings.entropy_floor is not None
             and entropy < settings.entropy_floor * self.first["objective/entropy"]
         )
-        if not (over_budget or collapsed):
+        refuses = metrics["val/refusal_share"]
+        gave_up = (
+            settings.refusal_rise_limit is not None
+            and refuses > self.first["val/refusal_share"] + settings.refusal_rise_limit
+        )
+        if not (over_budget or collapsed or gave_up):
             return False
         if self.safe is None:
             raise TrainingError(
@@ -60,6 +65,7 @@ class PpoLimits:
             kl=kl,
             kl_budget=settings.kl_budget,
             entropy=entropy,
+            refusal_share=refuses,
         )
         return True
 

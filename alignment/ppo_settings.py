@@ -102,6 +102,10 @@ class PpoSettings:
     entropy_floor: float | None = 0.1
     """Share of the first step's entropy below which training ends and the last policy above it is exported. None for no limit."""
 
+    refusal_rise_limit: float | None = 0.3
+    """How far the share of completions that say "I don't know" may rise above the first step's, on prompts not known to have no answer;
+    above it training ends and the last policy within it is exported. Refusing is the easiest way to offend nobody. None for no limit."""
+
     # Machine
     seed: int = 0
     """Decides prompts, samples and minibatches."""
@@ -169,7 +173,14 @@ class PpoSettings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}={value} must not be negative")
-        for name in ("kl_target", "score_clip", "kl_budget", "approxkl_limit", "ratio_limit"):
+        for name in (
+            "kl_target",
+            "score_clip",
+            "kl_budget",
+            "approxkl_limit",
+            "ratio_limit",
+            "refusal_rise_limit",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be above 0, or none")

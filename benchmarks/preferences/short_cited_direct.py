@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 WORDS_WANTED = 40
-WORTH_OF_ABSTAINING = 0.3
+WORTH_OF_ABSTAINING = 0.1
 LEAD_INS = re.compile(
     r"^(according to|based on|as (stated|described)|short answer|the documents say|from|in .{3,60} it says|good question|thanks|in short|sure|yes, this)\b",
     re.IGNORECASE,
