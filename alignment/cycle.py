@@ -38,7 +38,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot, load_snapshot
-from chatbot.prompt import PROMPT_VERSION
+from chatbot.prompt import PROMPT_VERSION, is_refusal
 from chatbot.records import PolicyVersion
 from knowledge_base.database import now
 
@@ -200,7 +200,7 @@ class Cycle:
                 reference_dir=sft.path,
                 value_init_dir=reward.path,
                 prompts=[p for p in data.train.rollouts if p.prepared.answerable],
-                reward=self._reward_function(reward),
+                reward=self._reward_function(data, reward),
                 out_dir=self._run.directory / "ppo",
                 work_dir=self._run.directory / "ppo_work",
                 progress=self._progress,
@@ -208,12 +208,15 @@ class Cycle:
 
         return self._stage("ppo", train)
 
-    def _reward_function(self, reward: StageResult) -> RewardFunction:
-        from alignment.reward_functions import GroundednessReward, WeightedReward
+    def _reward_function(self, data: LoadedSnapshot, reward: StageResult) -> RewardFunction:
+        from alignment.reward_functions import CautiousOnRefusals, GroundednessReward, WeightedReward
         from alignment.reward_model import RewardModel
 
         settings = self._settings.cycle
-        learned = RewardModel.load(reward.path)
+        learned: RewardFunction = RewardModel.load(reward.path)
+        judged = [text for row in data.train.judgements for text in row.completions]
+        if sum(map(is_refusal, judged)) < settings.judged_refusals:
+            learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)
         # A preference reward alone pays for lies that look right: groundedness is part of what is maximised.
         return WeightedReward(
             [(learned, settings.reward_weight), (GroundednessReward(), settings.groundedness_weight)]

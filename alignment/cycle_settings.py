@@ -21,6 +21,10 @@ class CycleSettings:
     """Of the reward model in the reward; its scores have a standard deviation of about 1."""
     groundedness_weight: float = 1.0
     """Of the share of an answer's sentences that its citations support, 0 to 1."""
+    judged_refusals: int = 20
+    """With fewer refusals among the judged answers the reward model does not know what people think of them."""
+    unjudged_refusal_score: float = -1.0
+    """What it may then give a refusal at most: one deviation below a demonstration, above nonsense."""
     judge_min_judgements: int = 30
     """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too."""
     gate_questions: int = 150

@@ -127,6 +127,8 @@ class JudgementReader:
             return "no prompt"
         text = judgement.answers[0].text
         refuses = is_refusal(text)
+        if refuses and not prepared.answerable:
+            return "refused without asking the model"
         self._add_rollout(
             judgement.question, rows, reference=None if refuses else text, answerable=not refuses
         )

@@ -50,6 +50,37 @@ class GroundednessReward:
         return report.n_supported / report.n_sentences if report.n_sentences else 0.0
 
 
+class CautiousOnRefusals:
+    """A learned reward that may not praise refusals it has hardly seen.
+
+    People mostly judge answers. What a reward model trained on them says of a refusal is chance, and a policy finds out: on the first cycles
+    it gave up answering within a dozen steps.
+    """
+
+    def __init__(self, reward: RewardFunction, *, most: float) -> None:
+        """Wrap a reward.
+
+        Args:
+            reward: Scores (prompt, completion).
+            most: What a refusal gets at most, on prompts not known to have no answer.
+        """
+        self._reward = reward
+        self._most = most
+
+    @property
+    def name(self) -> str:
+        """That of the reward."""
+        return self._reward.name
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """One number per completion."""
+        scores = self._reward.score(prompts, completions)
+        return [
+            min(score, self._most) if is_refusal(text) and prompt.answerable is not False else score
+            for prompt, text, score in zip(prompts, completions, scores, strict=True)
+        ]
+
+
 class WeightedReward:
     """A weighted sum of rewards."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from alignment.preferences import PreferenceFunction, Ranking, random_ranking, rank
+from chatbot.judgements import judged_text
 from chatbot.records import Answer, JudgedAnswer, Judgement, JudgementKind, PreparedTurn, Sampling
 from knowledge_base.database import new_id
 from knowledge_base.records import Reader
@@ -50,7 +51,7 @@ class SimulationSettings:
     """Kinds of judgement, drawn with equal probability."""
     answers_per_ranking: int = 4
     """Answers shown in a ranking, and samples that a rating or a demonstration is judged against."""
-    temperature: float = 1.0
+    temperature: float = 0.8
     """Sampling temperature of the answers: people can only choose between answers that differ."""
     max_new_tokens: int = 160
     """Longest answer, in tokens."""
@@ -227,7 +228,13 @@ def _subject(turn: _Turn, answers: Sequence[Answer]) -> str:
 
 def _as_judged(answer: Answer) -> JudgedAnswer:
     return JudgedAnswer(
-        text=answer.completion if answer.completion.strip() else answer.text,
+        text=judged_text(
+            answer.completion,
+            answer.text,
+            citations=answer.citations,
+            numbers={(e.passage.chunk_id, e.start, e.end): e.number for e in answer.prepared.evidence},
+            report=answer.grounding,
+        ),
         answer_id=answer.id,
         abstained=answer.abstained,
         policy_id=answer.policy_id,

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Row
 from chatbot import tables
 from chatbot.answers import StoredAnswer
 from chatbot.errors import FeedbackError
+from chatbot.judgements import judged_text
 from chatbot.records import JudgedAnswer, Judgement, JudgementKind
 from knowledge_base.database import new_id
 from knowledge_base.errors import NotFoundError
@@ -61,7 +62,13 @@ def judgement_of(
 
 def _as_judged(answer: StoredAnswer) -> JudgedAnswer:
     return JudgedAnswer(
-        text=answer.completion or answer.text,
+        text=judged_text(
+            answer.completion,
+            answer.text,
+            citations=answer.citations,
+            numbers={(e.chunk_id, e.start, e.end): e.number for e in answer.evidence},
+            report=answer.grounding,
+        ),
         answer_id=answer.id,
         abstained=answer.abstained,
         policy_id=answer.policy_id,

@@ -7,11 +7,12 @@ rule (person, kind, subject), so that undo, revision and erasure work the same f
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
 from chatbot.errors import FeedbackError
-from chatbot.records import Judgement, JudgementKind
+from chatbot.records import Citation, GroundingReport, Judgement, JudgementKind
 
 KINDS: tuple[JudgementKind, ...] = get_args(JudgementKind)
 
@@ -42,6 +43,42 @@ def text_hash(*texts: str) -> str:
     """
     folded = "\x1f".join(" ".join(text.split()).casefold() for text in texts)
     return hashlib.sha256(folded.encode()).hexdigest()[:32]
+
+
+_MARK = re.compile(r"\s*\[(\d{1,2})\]")
+
+
+def judged_text(
+    completion: str,
+    text: str,
+    *,
+    citations: Sequence[Citation],
+    numbers: dict[tuple[int, int, int], int],
+    report: GroundingReport | None,
+) -> str:
+    """What a person judged, as a completion of the prompt: what the model wrote, unless grounding changed what they saw.
+
+    A completion of which a part was dropped, or that was replaced by a quotation, was never read. Its judgement is about the text that
+    was, so that text is what a reward model may learn from; else nonsense would be praised for the quotation shown in its place.
+
+    Args:
+        completion: As written, in the prompt's numbering; empty when the model was not asked.
+        text: As shown, citations counted from 1.
+        citations: Those of `text`.
+        numbers: (chunk id, start, end) of each evidence sentence to its number in the prompt.
+        report: Of the grounding check.
+    """
+    if not completion.strip():
+        return text
+    if report is None or not (report.dropped or report.fell_back):
+        return completion
+    in_prompt = {c.number: numbers.get((c.chunk_id, c.start, c.end)) for c in citations}
+
+    def renumber(mark: re.Match[str]) -> str:
+        number = in_prompt.get(int(mark[1]))
+        return f" [{number}]" if number is not None else ""
+
+    return _MARK.sub(renumber, text)
 
 
 def kind_of_ranking(n_answers: int) -> JudgementKind:

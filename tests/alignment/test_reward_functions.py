@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from alignment.records import RolloutPrompt
-from alignment.reward_functions import GroundednessReward, WeightedReward
+from alignment.reward_functions import CautiousOnRefusals, GroundednessReward, WeightedReward
 from chatbot.prompt import REFUSAL
 from tests.alignment.answers import make_evidence, make_passage, make_prepared
 
@@ -63,3 +63,12 @@ def test_a_sum_of_nothing_or_of_twins_is_refused(weights: list[float]) -> None:
     """At construction."""
     with pytest.raises(ValueError, match="rewards"):
         WeightedReward([(_Constant("a", 1.0), weight) for weight in weights])
+
+
+def test_a_refusal_that_hardly_anybody_judged_is_not_praised() -> None:
+    """Answers keep their scores, and so do refusals where none can be given."""
+    reward = CautiousOnRefusals(_Constant("generous", 2.0), most=-1.0)
+    prompts = [_prompt(), _prompt(), _prompt(answerable=False)]
+
+    assert [-1.0, 2.0, 2.0] == reward.score(prompts, [REFUSAL, f"{TEXT} [1]", REFUSAL])
+    assert "generous" == reward.name

@@ -70,7 +70,8 @@ def rows(db: Database) -> int:
 
 def test_a_rating_keeps_the_answers_lineage(feedback: FeedbackStore, db: Database, alice: User) -> None:
     """The completion in the model's numbering, prompt, documents, policy."""
-    (answer_id,) = shown(db, alice, evidence_from=[make_passage("d9", is_open=False)])
+    whole = GroundingReport(n_sentences=1, n_supported=1)
+    (answer_id,) = shown(db, alice, evidence_from=[make_passage("d9", is_open=False)], grounding=whole)
 
     feedback.rate(alice, answer_id, False, reasons=["wrong"], comment=" It is 26. ")
 
@@ -88,13 +89,14 @@ def test_a_rating_keeps_the_answers_lineage(feedback: FeedbackStore, db: Databas
 def test_a_rating_says_when_people_saw_something_else_than_the_completion(
     feedback: FeedbackStore, db: Database, alice: User
 ) -> None:
-    """A fallback's thumbs are not about what the model wrote."""
+    """A fallback's thumbs are not about what the model wrote, and are learned as being about what was shown."""
     report = GroundingReport(n_sentences=1, n_supported=0, fell_back=True)
     (answer_id,) = shown(db, alice, grounding=report, text="Quoted [1].")
 
     judgement = feedback.rate(alice, answer_id, True)
 
     assert [{"text": "Quoted [1].", "fell_back": True, "n_dropped": 0}] == judgement.extra["shown"]
+    assert "Quoted [1]." == judgement.answers[0].text
 
 
 def test_the_newest_revision_counts_and_the_old_ones_stay(
