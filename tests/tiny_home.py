@@ -86,7 +86,7 @@ QUESTIONS = (
 )
 PREFERENCE = """
 def prefer(question, answers):
-    '''Whoever writes less is better. (The text shown would not do: a random model's is replaced by a quote.)'''
+    '''Whoever writes less is better.'''
     lengths = sorted({len(a.completion) for a in answers})
     return [[i for i, a in enumerate(answers) if len(a.completion) == n] for n in lengths]
 """
@@ -108,8 +108,28 @@ def make_tiny_home(folder: Path) -> Path:
     pay = ["ingest", str(folder / "pay"), "--collection", "pay", "--groups", "hr", "--home", str(home)]
     assert run(pay) == 0
     judge = ["simulate", f"{folder / 'questions.jsonl'}", "--preferences", f"{folder / 'prefer.py'}:prefer"]
-    assert run([*judge, "--turns", "20", "--users", "3", "--home", str(home)]) == 0
+    assert run([*judge, "--turns", "8", "--users", "3", "--home", str(home)]) == 0
+    # What a random model writes is replaced by the same quotation each time; people tell these answers apart.
+    _write(folder / "judged.jsonl", "\n".join(_judged_lines()) + "\n")
+    assert run(["feedback", "import", str(folder / "judged.jsonl"), "--home", str(home)]) == 0
     return folder
+
+
+def _judged_lines() -> list[str]:
+    """Two comparisons a question."""
+    return [
+        json.dumps(
+            {
+                "kind": "comparison",
+                "question": question,
+                "answers": [f"{evidence} [1]", f"Short answer: {evidence} [1] {extra}"],
+                "ranking": [[0], [1]],
+                "user": "sim-01",
+            }
+        )
+        for question, evidence, _ in QUESTIONS
+        for extra in ("I hope that helps.", "Ask away.")
+    ]
 
 
 def _write(path: Path, text: str) -> None:

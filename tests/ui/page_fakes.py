@@ -72,7 +72,7 @@ class QuotingGenerator:
         yield Delta(text="", completion=Completion(text=written, token_ids=(), logprob=-1.0, ended=done))
 
     def _complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        found = re.findall(r"^\[(\d+)\] (?:[^\n]*?: )?([^\n]+)$", messages[-1].content, re.MULTILINE)
+        found = re.findall(r"^(\d+)\. ([^\n]+) \[\1\]$", messages[-1].content, re.MULTILINE)
         if not found:
             return Completion(text=REFUSAL, token_ids=(), logprob=-1.0, ended=True)
         place = self._offset
