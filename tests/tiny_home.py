@@ -116,20 +116,16 @@ def make_tiny_home(folder: Path) -> Path:
 
 
 def _judged_lines() -> list[str]:
-    """Two comparisons a question."""
-    return [
-        json.dumps(
-            {
-                "kind": "comparison",
-                "question": question,
-                "answers": [f"{evidence} [1]", f"Short answer: {evidence} [1] {extra}"],
-                "ranking": [[0], [1]],
-                "user": "sim-01",
-            }
-        )
-        for question, evidence, _ in QUESTIONS
-        for extra in ("I hope that helps.", "Ask away.")
-    ]
+    """A comparison and a rating a question."""
+    lines: list[dict[str, object]] = []
+    for question, evidence, _ in QUESTIONS:
+        answer, padded = f"{evidence} [1]", f"Short answer: {evidence} [1] I hope that helps."
+        common = {"question": question, "user": "sim-01"}
+        lines += [
+            {**common, "kind": "comparison", "answers": [answer, padded], "ranking": [[0], [1]]},
+            {**common, "kind": "rating", "answer": answer, "label": True},
+        ]
+    return [json.dumps(line) for line in lines]
 
 
 def _write(path: Path, text: str) -> None:
