@@ -132,16 +132,24 @@ def _rich_bar(description: str) -> Iterator[Callable[[int, int, str], None]]:
 
 def _line_reporter(description: str) -> Callable[[int, int, str], None]:
     started = last = time.monotonic()
+    first: tuple[float, int, int] | None = None
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        # The first item waits for models to load, which says nothing of the pace of the others; a new stage has its own pace.
+        if first is None or total != first[2] or done < first[1]:
+            first = now, done, total
         # The end is told only where there was something to wait for: a command of a second says nothing.
         if now - last < REPORT_EVERY_SECONDS and (done != total or last == started):
             return
         last = now
-        elapsed = now - started
-        eta = f", {elapsed / done * (total - done):.0f} s left" if done and total else ""
+        since, before, _ = first
+        eta = (
+            f", {(now - since) / (done - before) * (total - done):.0f} s left"
+            if done > before and total
+            else ""
+        )
         sys.stderr.write(f"{description}: {done}/{total or '?'}{eta} {note}".rstrip() + "\n")
         sys.stderr.flush()
 
