@@ -189,7 +189,7 @@ class ExampleMaker:
         evidence: Sequence[SourceSentence],
     ) -> list[SourceSentence]:
         """The right sentence, and further right or else best-ranked ones until the answer has a drawn number of words."""
-        wanted = self._rng.triangular(8, 50, 26)
+        wanted = self._rng.triangular(*self._settings.answer_words)
         chosen = list(used)
         further = sorted(
             (sentence for sentence in evidence if sentence not in chosen),

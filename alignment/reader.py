@@ -81,6 +81,8 @@ def train_reader(
             session_share=settings.session_share,
             shuffled_share=settings.shuffled_share,
             ranking_noise=settings.ranking_noise,
+            answer_words=settings.answer_words,
+            page_share=settings.page_share,
         )
         data = load_or_build_reader_data(made_from, settings.work_dir / "examples.jsonl.gz")
     run = _open_run(settings, data, device)

@@ -6,8 +6,8 @@ and little is padding; and there is no state, micro-batch number `i` of a seed i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,12 @@ class ReaderSettings(TokenTrainingSettings):
     """Share of examples whose evidence is in random order."""
     ranking_noise: float = 0.65
     """Spread of the noise in the order of the rest: at 0.45 with 0.05 shuffled, the first sentence is right 55 times in a hundred."""
+    answer_words: Sequence[float] = (8, 50, 26)
+    """Fewest, most and likeliest number of words up to which a short right sentence is followed by others."""
+    page_share: Mapping[str, float] = field(
+        default_factory=lambda: {"docs_biztalk": 0.3, "docs_powershell": 0.4, "docs_ax2012": 0.2}
+    )
+    """Share of a corpus's pages that is used; 1 where nothing is said."""
     context_weight: float = 0.0
     """Weight of a prompt token's loss; a completion token's is 1. Above 0 the model also learns to read, at the cost of learning to answer."""
     decision_weight: float = 3.0

@@ -51,6 +51,8 @@ class ReaderDataSettings:
     """Most questions of such an example."""
     ranking_noise: float = 0.65
     """Spread of the noise added to each sentence's relevance (0 to 1) before evidence is ordered."""
+    answer_words: Sequence[float] = (8, 50, 26)
+    """Fewest, most and likeliest number of words up to which a short right sentence is followed by others."""
     min_evidence: int = 3
     """Fewest numbered sentences."""
     max_evidence: int = 8
@@ -90,6 +92,13 @@ class ReaderDataSettings:
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        if (
+            len(self.answer_words) != 3
+            or not self.answer_words[0] <= self.answer_words[2] <= self.answer_words[1]
+        ):
+            raise ValueError(
+                f"answer_words={self.answer_words} must be three numbers: fewest, most, and the likeliest between them"
+            )
         if self.session_questions < 2:
             raise ValueError(f"session_questions={self.session_questions} must be at least 2")
         if self.max_prompt_chars < 500:
