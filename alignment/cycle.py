@@ -209,11 +209,16 @@ class Cycle:
         return self._stage("ppo", train)
 
     def _reward_function(self, data: LoadedSnapshot, reward: StageResult) -> RewardFunction:
-        from alignment.reward_functions import CautiousOnRefusals, GroundednessReward, WeightedReward
+        from alignment.reward_functions import (
+            CautiousOnRefusals,
+            GroundednessReward,
+            RewardOfShownText,
+            WeightedReward,
+        )
         from alignment.reward_model import RewardModel
 
         settings = self._settings.cycle
-        learned: RewardFunction = RewardModel.load(reward.path)
+        learned: RewardFunction = RewardOfShownText(RewardModel.load(reward.path))
         judged = [text for row in data.train.judgements for text in row.completions]
         if sum(map(is_refusal, judged)) < settings.judged_refusals:
             learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)

@@ -71,6 +71,8 @@ class PpoSettings:
     """Of the value model's new head."""
     lr_decay: Literal["linear", "none"] = "linear"
     """`linear` falls to zero over `steps`."""
+    lr_warmup_steps: int = 3
+    """Steps in which the policy's rate rises: Adam's first steps are as long as the rate allows, whatever they have seen."""
     value_warmup_steps: int = 3
     """First steps that train only the value model; ignored by `rloo`."""
     clip_range: float = 0.2
@@ -151,7 +153,7 @@ class PpoSettings:
         ]:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("value_warmup_steps", "lora_rank"):
+        for name in ("value_warmup_steps", "lr_warmup_steps", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
 

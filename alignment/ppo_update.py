@@ -120,12 +120,15 @@ class Updater:
         return tally.metrics() | {"lr": self.settings.learning_rate * factor}
 
     def set_learning_rates(self, step: int) -> float:
-        """Set all learning rates for a step and return their common factor."""
-        factor = 1.0 - step / self.settings.steps if self.settings.lr_decay == "linear" else 1.0
-        for optimizer in (self.policy_optimizer, self.value_optimizer):
+        """Set all learning rates for a step and return the policy's factor."""
+        settings = self.settings
+        decay = 1.0 - step / settings.steps if settings.lr_decay == "linear" else 1.0
+        first = settings.value_warmup_steps if self.value is not None else 0
+        rise = min(1.0, max(0, step - first + 1) / (settings.lr_warmup_steps + 1))
+        for optimizer, factor in ((self.policy_optimizer, decay * rise), (self.value_optimizer, decay)):
             for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = group.setdefault("first_lr", group["lr"]) * factor
-        return factor
+        return decay * rise
 
     def _minibatches(self, experience: Experience, step: int) -> Iterator[Tensor]:
         n_prompts = experience.tokens.prompt_ids.shape[0]

@@ -24,6 +24,7 @@ from torch import Tensor
 from alignment.padding import encode_completion, encode_prompt
 from alignment.records import RankedCompletions
 from alignment.tie_likelihood import TIE, pairs_of_ranking
+from alignment.trait_model import TraitModel
 from chatbot.prompt import without_evidence
 
 PromptContext = Literal["full", "question"]
@@ -39,6 +40,12 @@ class Encoder:
     max_length: int
     """Prompt and one completion together, in tokens."""
     context: PromptContext
+    traits: TraitModel | None = None
+    """Scored beside the model."""
+
+    def offset(self, prompt: str, completion: str) -> float:
+        """What a completion's traits are worth, in nats."""
+        return self.traits.score(prompt, completion) if self.traits else 0.0
 
     def prompt(self, prompt: str, room: int) -> list[int]:
         """The prompt's last `room` tokens, after taking the evidence out where the context is the question alone."""
@@ -58,6 +65,8 @@ class Element:
 
     prompt: list[int]
     completions: list[list[int]] = field(default_factory=list)
+    offsets: list[float] = field(default_factory=list)
+    """What each completion's traits are worth, in nats; the model's score is added."""
     pairs: list[tuple[int, int, int, float]] = field(default_factory=list)
     """(first, second, outcome, weight)."""
     ratings: list[tuple[int, float, float]] = field(default_factory=list)
@@ -110,6 +119,7 @@ def encode_judgements(judgements: Sequence[RankedCompletions], encoder: Encoder)
             if text not in indices:
                 indices[text] = len(element.completions)
                 element.completions.append(ids)
+                element.offsets.append(encoder.offset(judgement.prompt, text))
             places.append(indices[text])
         _add_judgement(element, judgement, places, scale)
     return EncodedJudgements(elements=elements, n_dropped=n_dropped, n_cut=n_cut, **_rates(elements))
@@ -218,7 +228,7 @@ def _place(row: int, at: int, ids: Sequence[int], position: int, segment: int, *
 class JudgementCollator:
     """Elements, as dictionaries from a dataset, to a batch with shared prompts and flat judgement tensors.
 
-    Adds to `lay_out`: `pairs` (P, 4) int64 of element, first, second, outcome; `pair_weights` (P,); `ratings` (R, 2) int64 of element,
+    Adds to `lay_out`: `offsets` (B, K), 0 where there is no completion; `pairs` (P, 4) int64 of element, first, second, outcome; `pair_weights` (P,); `ratings` (R, 2) int64 of element,
     completion; `rating_labels` (R,); `rating_weights` (R,); `n_judgements` ().
     """
 
@@ -227,9 +237,13 @@ class JudgementCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Collate."""
         batch = lay_out([(row["prompt"], row["completions"]) for row in rows], self.pad_id)
+        offsets = torch.zeros(batch["ends"].shape, dtype=torch.float32)
+        for at, row in enumerate(rows):
+            offsets[at, : len(row["offsets"])] = torch.tensor(row["offsets"], dtype=torch.float32)
         pairs = [(at, *map(int, pair[:3])) for at, row in enumerate(rows) for pair in row["pairs"]]
         ratings = [(at, int(rating[0])) for at, row in enumerate(rows) for rating in row["ratings"]]
         return batch | {
+            "offsets": offsets,
             "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 4),
             "pair_weights": torch.tensor(
                 [pair[3] for row in rows for pair in row["pairs"]], dtype=torch.float32

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from alignment.records import RewardFunction, RolloutPrompt
 from chatbot.grounding import check
+from chatbot.judgements import judged_text
 from chatbot.prompt import is_refusal
 from chatbot.settings import GroundingSettings
 
@@ -48,6 +49,38 @@ class GroundednessReward:
             return 0.0
         _, _, report = check(completion, prompt.prepared.evidence, self._settings)
         return report.n_supported / report.n_sentences if report.n_sentences else 0.0
+
+
+class RewardOfShownText:
+    """A learned reward, asked about what people would be shown: the completion after the grounding check.
+
+    People judge what they see, so that is what a reward model has read. Nonsense that would never be shown is unknown to it, and its scores
+    of it are chance: of two completions it found the better one in 70 of 100 cases, of the two texts shown in 77. What the
+    check removes costs groundedness, which is a reward of its own.
+    """
+
+    def __init__(self, reward: RewardFunction, settings: GroundingSettings | None = None) -> None:
+        """Wrap a reward; the settings are serving's."""
+        self._reward = reward
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """That of the reward."""
+        return self._reward.name
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """One number per completion."""
+        shown = [self._show(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
+        return self._reward.score(prompts, shown)
+
+    def _show(self, prompt: RolloutPrompt, completion: str) -> str:
+        evidence = prompt.prepared.evidence
+        if is_refusal(completion) or not evidence:
+            return completion
+        text, citations, report = check(completion, evidence, self._settings)
+        numbers = {(e.passage.chunk_id, e.start, e.end): e.number for e in evidence}
+        return judged_text(completion, text, citations=citations, numbers=numbers, report=report)
 
 
 class CautiousOnRefusals:

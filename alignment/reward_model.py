@@ -16,6 +16,7 @@ from alignment.errors import TrainingError
 from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import RolloutPrompt
 from alignment.reward_dataset import Encoder
+from alignment.trait_model import TraitModel
 
 REWARD_FILE = "reward.json"
 """Beside the weights: how scores are scaled, what the model reads, the learned scalars."""
@@ -57,7 +58,8 @@ class RewardModel:
                 f"{directory} holds no reward model ({error}): train one with `tacit train reward`"
             ) from error
         model = model.to(device_name()).requires_grad_(False)
-        encoder = Encoder(tokenizer, int(stored["max_length"]), stored["context"])
+        traits = TraitModel.from_json(stored["traits"]) if stored.get("traits") else None
+        encoder = Encoder(tokenizer, int(stored["max_length"]), stored["context"], traits)
         return cls(
             model,
             encoder,
@@ -81,9 +83,8 @@ class RewardModel:
         from alignment.reward_dataset import MAX_COMPLETIONS
 
         room = self.encoder.max_length
-        groups: list[
-            tuple[list[int], list[list[int]], list[int]]
-        ] = []  # prompt, completions, where their scores belong
+        # prompt, completions, where their scores belong
+        groups: list[tuple[list[int], list[list[int]], list[int]]] = []
         open_groups: dict[tuple[int, ...], int] = {}
         for at, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             ids = self.encoder.completion(completion) or self._cut(completion)
@@ -96,16 +97,18 @@ class RewardModel:
             groups[group][1].append(ids)
             groups[group][2].append(at)
         found = self.score_elements([(prompt, items) for prompt, items, _ in groups])
-        scores = [0.0] * len(completions)
+        scores = [
+            self.encoder.offset(prompt, text) for prompt, text in zip(prompts, completions, strict=True)
+        ]
         for (_, _, places), values in zip(groups, found, strict=True):
             for place, value in zip(places, values, strict=True):
-                scores[place] = (value - self.mean) / self.std
+                scores[place] = (scores[place] + value - self.mean) / self.std
         return scores
 
     def score_elements(
         self, elements: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
     ) -> list[list[float]]:
-        """Scores before scaling of (prompt ids, completions' ids)."""
+        """What the language model says of (prompt ids, completions' ids), before traits are added and scores scaled."""
         from alignment.reward_scoring import score_in_batches
 
         return score_in_batches(

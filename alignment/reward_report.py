@@ -32,7 +32,11 @@ def measure_judgements(
     elements = [element for element in encoded.elements if element.pairs or element.ratings]
     if not elements:
         return {}
-    scores = model.score_elements([(element.prompt, element.completions) for element in elements])
+    learned = model.score_elements([(element.prompt, element.completions) for element in elements])
+    scores = [
+        [value + offset for value, offset in zip(values, element.offsets, strict=True)]
+        for values, element in zip(learned, elements, strict=True)
+    ]
     n_judgements = sum(element.n_judgements for element in elements)
     likelihood = _log_likelihood(elements, scores, log_nu, threshold)
     metrics = {

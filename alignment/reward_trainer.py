@@ -76,11 +76,12 @@ class JudgementTrainer(QuietTrainerMixin, RewardTrainer):
         num_items_in_batch: Any = None,  # noqa: ARG002 -- transformers' signature
     ) -> Any:
         """Mean negative log-likelihood per judgement, plus TRL's pull towards a mean score of zero where asked for."""
-        scores = completion_scores(model, inputs, shares_prompts=self._shares_prompts)
+        learned = completion_scores(model, inputs, shares_prompts=self._shares_prompts)
+        scores = learned + inputs["offsets"]
         loss = self._unwrapped(model).likelihood.negative_log_likelihood(scores, inputs) / inputs[
             "n_judgements"
         ].clamp(min=1)
-        judged = scores[inputs["ends"] >= 0]
+        judged = learned[inputs["ends"] >= 0]
         if self.args.center_rewards_coefficient is not None:
             loss = loss + self.args.center_rewards_coefficient * (judged**2).mean()
         mode = "train" if self.model.training else "eval"

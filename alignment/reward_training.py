@@ -27,7 +27,7 @@ from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import ProgressFn, PromptCompletion, RankedCompletions, StageResult
 
 if TYPE_CHECKING:  # these load torch, and the settings here are read where nothing is trained
-    from alignment.reward_dataset import EncodedJudgements
+    from alignment.reward_dataset import EncodedJudgements, Encoder
     from alignment.reward_model import RewardModel
 
 _log = structlog.get_logger(__name__)
@@ -37,8 +37,8 @@ _log = structlog.get_logger(__name__)
 class RewardSettings:
     """How the reward model learns from judgements."""
 
-    epochs: float = 2.0
-    """Passes over the judgements; more than two and a reward model learns its labelers' noise by heart."""
+    epochs: float = 3.0
+    """Passes over the judgements; with many more a reward model learns its labelers' noise by heart."""
     learning_rate: float = 1e-4
     """Peak of AdamW's learning rate for the body; the head learns ten times as fast."""
     warmup_share: float = 0.1
@@ -57,6 +57,8 @@ class RewardSettings:
     `question`: without the evidence, several times faster, judges style only; for very long prompts and few judgements."""
     center_coefficient: float = 0.01
     """Pull of all scores towards 0 (Eisenstein et al. 2023, arXiv:2312.09244, eq. 2): comparisons alone leave their level open."""
+    traits: bool = True
+    """Start from what is learned of the answers' visible traits (`answer_traits.py`); the language model learns the rest."""
     max_steps: int = -1
     """Stop after this many optimiser steps; -1 for the whole of `epochs`."""
     precision: Precision = "auto"
@@ -123,10 +125,12 @@ def train_reward(
     from alignment.reward_dataset import Encoder, encode_judgements
     from alignment.reward_model import RewardModel
     from alignment.reward_report import measure_judgements
+    from alignment.trait_model import fit_traits
 
     started = time.monotonic()
     model, tokenizer = _load(init_dir, settings.seed)
-    encoder = Encoder(tokenizer, settings.max_length, settings.context)
+    traits = fit_traits(judgements) if settings.traits else None
+    encoder = Encoder(tokenizer, settings.max_length, settings.context, traits)
     encoded = encode_judgements(judgements, encoder)
     if not any(element.pairs or element.ratings for element in encoded.elements):
         raise TrainingError(
@@ -134,7 +138,7 @@ def train_reward(
         )
     if encoded.n_dropped or encoded.n_cut:
         _log.warning("reward_judgements_too_long", n_dropped=encoded.n_dropped, n_cut=encoded.n_cut)
-    loss, n_steps, shares_prompts = _fit(settings, model, tokenizer, encoded, out_dir, progress)
+    loss, n_steps, shares_prompts = _fit(settings, model, encoder, encoded, out_dir, progress)
     likelihood = model.likelihood
     del model.likelihood
     log_nu, threshold = float(likelihood.log_nu.detach()), float(likelihood.threshold.detach())
@@ -164,7 +168,7 @@ def train_reward(
         **measure_judgements(raw, encode_judgements(held_out, encoder), log_nu=log_nu, threshold=threshold),
     }
     _refuse_broken(metrics | {"score_mean": mean, "score_std": std})
-    _export(model, tokenizer, out_dir, settings, mean, std, metrics)
+    _export(model, encoder, out_dir, mean, std, metrics)
     seconds = time.monotonic() - started
     _log.info("reward_done", seconds=round(seconds, 1), shares_prompts=shares_prompts, **metrics)
     return StageResult(stage="reward", path=out_dir, metrics=metrics, seconds=seconds)
@@ -200,7 +204,7 @@ def _load(init_dir: Path, seed: int) -> tuple[Any, Any]:
 def _fit(
     settings: RewardSettings,
     model: Any,
-    tokenizer: Any,
+    encoder: Encoder,
     encoded: EncodedJudgements,
     out_dir: Path,
     progress: ProgressFn,
@@ -216,13 +220,16 @@ def _fit(
     from alignment.trl_trainers import ProgressCallback
 
     shares_prompts = takes_shared_prompts(model.to(device_name()))
+    traits, tokenizer = encoder.traits, encoder.tokenizer
     model.likelihood = TieLikelihood(
-        log_nu_at_tie_rate(encoded.tie_rate), threshold_at_up_rate(encoded.up_rate)
+        traits.log_nu if traits else log_nu_at_tie_rate(encoded.tie_rate),
+        traits.threshold if traits else threshold_at_up_rate(encoded.up_rate),
     )
     rows = [
         {
             "prompt": element.prompt,
             "completions": element.completions,
+            "offsets": element.offsets,
             "pairs": [list(map(float, pair)) for pair in element.pairs],
             "ratings": [list(map(float, rating)) for rating in element.ratings],
             "n_judgements": float(element.n_judgements),
@@ -300,9 +307,8 @@ def _refuse_broken(metrics: dict[str, float]) -> None:
 
 def _export(
     model: Any,
-    tokenizer: Any,
+    encoder: Encoder,
     out_dir: Path,
-    settings: RewardSettings,
     mean: float,
     std: float,
     metrics: dict[str, float],
@@ -311,12 +317,13 @@ def _export(
 
     out_dir.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out_dir)
-    tokenizer.save_pretrained(out_dir)
+    encoder.tokenizer.save_pretrained(out_dir)
     stored = {
         "mean": mean,
         "std": std,
-        "max_length": settings.max_length,
-        "context": settings.context,
+        "max_length": encoder.max_length,
+        "context": encoder.context,
+        "traits": encoder.traits.to_json() if encoder.traits else None,
         "metrics": metrics,
     }
     (out_dir / REWARD_FILE).write_text(json.dumps(stored, indent=2, sort_keys=True), encoding="utf-8")

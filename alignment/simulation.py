@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from alignment.preferences import PreferenceFunction, Ranking, random_ranking, rank
-from chatbot.judgements import judged_text
+from chatbot.judgements import judged_text_of
 from chatbot.records import Answer, JudgedAnswer, Judgement, JudgementKind, PreparedTurn, Sampling
 from knowledge_base.database import new_id
 from knowledge_base.records import Reader
@@ -228,13 +228,7 @@ def _subject(turn: _Turn, answers: Sequence[Answer]) -> str:
 
 def _as_judged(answer: Answer) -> JudgedAnswer:
     return JudgedAnswer(
-        text=judged_text(
-            answer.completion,
-            answer.text,
-            citations=answer.citations,
-            numbers={(e.passage.chunk_id, e.start, e.end): e.number for e in answer.prepared.evidence},
-            report=answer.grounding,
-        ),
+        text=judged_text_of(answer),
         answer_id=answer.id,
         abstained=answer.abstained,
         policy_id=answer.policy_id,

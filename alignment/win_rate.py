@@ -20,8 +20,8 @@ import numpy as np
 
 from alignment.preferences import PreferenceFunction, rank
 from alignment.records import RewardFunction, RolloutPrompt
-from chatbot.judgements import text_hash
-from chatbot.prompt import REFUSAL, Message
+from chatbot.judgements import judged_text_of, text_hash
+from chatbot.prompt import Message
 from chatbot.records import Answer
 
 SMALL = 40
@@ -109,7 +109,8 @@ class RewardJudge:
         """See `AnswerJudge`."""
         answers = [*new, *old]
         prompts = [self._prompt_of(answer) for answer in answers]
-        scores = self._reward.score(prompts, [answer.completion or REFUSAL for answer in answers])
+        # As in training: about the text that people see, which grounding may have changed.
+        scores = self._reward.score(prompts, [judged_text_of(answer) for answer in answers])
         return [
             0.5 if abs(ours - theirs) <= self._tie_margin else float(ours > theirs)
             for ours, theirs in zip(scores[: len(new)], scores[len(new) :], strict=True)

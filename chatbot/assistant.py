@@ -38,6 +38,8 @@ from knowledge_base.records import Reader
 log = structlog.get_logger(__name__)
 
 _SAMPLING_ROUNDS = 3
+_SEEDS_A_ROUND = 1_009
+"""Far from the seeds that a caller counts up."""
 """How often `sample` tries again to get answers that differ."""
 
 
@@ -183,28 +185,7 @@ class Assistant:
             n answers, those that read differently first. A model that has only one thing to say is asked again with other
             seeds a few times; then answers repeat.
         """
-        if n < 1:
-            raise UsageError(f"n is {n}: ask for at least 1 answer")
-        sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
-        generator = self._policies.generator(policy_id)
-        if not prepared.answerable:
-            return [self.refuse(prepared, generator.policy_id, sampling) for _ in range(n)]
-        answers: dict[str, Answer] = {}
-        repeats: list[Answer] = []
-        for round_number in range(_SAMPLING_ROUNDS if sampling.temperature > 0 else 1):
-            drawn = sampling
-            if sampling.seed is not None:
-                drawn = replace(sampling, seed=sampling.seed + round_number * n)
-            started = time.perf_counter()
-            completions = generator.generate([prepared.messages] * n, drawn)
-            seconds = time.perf_counter() - started
-            for completion in completions:
-                answer = self.finish(prepared, completion, generator, drawn, seconds=seconds)
-                if answers.setdefault(answer.text, answer) is not answer:
-                    repeats.append(answer)
-            if len(answers) >= n:
-                break
-        return [*answers.values(), *repeats][:n]
+        return self.sample_many([prepared], n, sampling, policy_id, rounds=_SAMPLING_ROUNDS)[0]
 
     def sample_many(
         self,
@@ -212,33 +193,57 @@ class Assistant:
         n: int,
         sampling: Sampling | None = None,
         policy_id: str | None = None,
+        *,
+        rounds: int = 2,
     ) -> list[list[Answer]]:
-        """`n` answers to each of several prepared turns, all in one batch; unlike `sample` it does not ask again for different ones.
+        """`n` answers to each of several prepared turns, in one batch, and further ones for turns with equal answers.
 
         Args:
             prepared: From `prepare`.
             n: How many answers each.
             sampling: Temperature above 0, else all are the same; default `sample_temperature`.
             policy_id: Who writes; None for the serving policy.
+            rounds: How often a turn is asked at most until its answers read differently; at temperature 0 once.
+
+        Returns:
+            n answers for each turn, those that read differently first; where the model has fewer things to say, answers repeat.
         """
         if n < 1:
             raise UsageError(f"n is {n}: ask for at least 1 answer")
         sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
         generator = self._policies.generator(policy_id)
-        asked = [turn for turn in prepared if turn.answerable]
+        different: list[dict[str, Answer]] = [{} for _ in prepared]
+        repeats: list[list[Answer]] = [[] for _ in prepared]
+        for place, turn in enumerate(prepared):
+            if not turn.answerable:
+                repeats[place] = [self.refuse(turn, generator.policy_id, sampling) for _ in range(n)]
+        for round_number in range(rounds if sampling.temperature > 0 else 1):
+            drawn = sampling
+            if sampling.seed is not None:
+                drawn = replace(sampling, seed=sampling.seed + round_number * _SEEDS_A_ROUND)
+            waiting = [p for p, turn in enumerate(prepared) if turn.answerable and len(different[p]) < n]
+            for place, answer in self._draw(
+                prepared, [p for p in waiting for _ in range(n)], generator, drawn
+            ):
+                if different[place].setdefault(answer.text, answer) is not answer:
+                    repeats[place].append(answer)
+        return [[*ours.values(), *more][:n] for ours, more in zip(different, repeats, strict=True)]
+
+    def _draw(
+        self,
+        prepared: Sequence[PreparedTurn],
+        places: Sequence[int],
+        generator: Generator,
+        sampling: Sampling,
+    ) -> Iterator[tuple[int, Answer]]:
+        """One answer for each place, all in one batch."""
+        if not places:
+            return
         started = time.perf_counter()
-        prompts = [turn.messages for turn in asked for _ in range(n)]
-        completions = iter(generator.generate(prompts, sampling) if prompts else ())
-        seconds = (time.perf_counter() - started) / max(1, len(prompts))
-        return [
-            [
-                self.finish(turn, next(completions), generator, sampling, seconds=seconds)
-                if turn.answerable
-                else self.refuse(turn, generator.policy_id, sampling)
-                for _ in range(n)
-            ]
-            for turn in prepared
-        ]
+        completions = generator.generate([prepared[place].messages for place in places], sampling)
+        seconds = (time.perf_counter() - started) / len(places)
+        for place, completion in zip(places, completions, strict=True):
+            yield place, self.finish(prepared[place], completion, generator, sampling, seconds=seconds)
 
     def finish(
         self,

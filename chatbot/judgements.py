@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from chatbot.errors import FeedbackError
-from chatbot.records import Citation, GroundingReport, Judgement, JudgementKind
+from chatbot.records import Answer, Citation, GroundingReport, Judgement, JudgementKind
 
 KINDS: tuple[JudgementKind, ...] = get_args(JudgementKind)
 
@@ -79,6 +79,17 @@ def judged_text(
         return f" [{number}]" if number is not None else ""
 
     return _MARK.sub(renumber, text)
+
+
+def judged_text_of(answer: Answer) -> str:
+    """`judged_text` of an answer that is still in memory."""
+    return judged_text(
+        answer.completion,
+        answer.text,
+        citations=answer.citations,
+        numbers={(e.passage.chunk_id, e.start, e.end): e.number for e in answer.prepared.evidence},
+        report=answer.grounding,
+    )
 
 
 def kind_of_ranking(n_answers: int) -> JudgementKind:

@@ -13,7 +13,7 @@ never guessed at.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ _CITATION = re.compile(r"\s*\[(\d{1,2})\]")
 _SPACE = re.compile(r"\s+")
 _NO_HEADING = "(no heading)"
 # Evidence lines hold no line break of their own, so the block ends at the first empty line.
-_EVIDENCE_BLOCK = re.compile(r"(Question: ([^\n]*))\n\nEvidence:\n(?:[^\n]+\n)+\nQuestion: \2")
+_EVIDENCE_BLOCK = re.compile(r"(Question: ([^\n]*))\n\nEvidence:\n((?:[^\n]+\n)+)\nQuestion: \2")
+_EVIDENCE_LINE = re.compile(r"^(\d{1,2})\. (.*) \[\1\]$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,29 @@ def _render_plain(messages: Sequence[Message]) -> str:
     labels = {"system": "", "user": "User: ", "assistant": "Assistant: "}
     body = "\n\n".join(f"{labels[m.role]}{m.content}" for m in messages)
     return f"{body}\n\nAssistant:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPrompt:
+    """What a rendered prompt asks and shows."""
+
+    question: str
+    evidence: Mapping[int, str]
+    """Sentences by their number, without headings."""
+
+
+def read_prompt(prompt: str) -> ReadPrompt | None:
+    r"""The question and the numbered evidence of a rendered prompt's last turn; None when it was not made here.
+
+    >>> read_prompt("<u>Question: Why?\n\nEvidence:\nLeave\n1. Because. [1]\n\nQuestion: Why?<a>").evidence
+    {1: 'Because.'}
+    """
+    blocks = list(_EVIDENCE_BLOCK.finditer(prompt))
+    if not blocks:
+        return None
+    found = blocks[-1]
+    evidence = {int(line[1]): line[2] for line in _EVIDENCE_LINE.finditer(found[3])}
+    return ReadPrompt(question=found[2], evidence=evidence)
 
 
 def without_evidence(prompt: str) -> str:

@@ -115,9 +115,20 @@ def test_the_first_ratio_is_one(reward_dir: Path) -> None:
     assert metrics["policy/clipfrac_avg"] == 0
 
 
+def test_the_policys_rate_rises_after_the_value_models_start(reward_dir: Path) -> None:
+    """While the value model learns alone nothing rises; then it takes the steps that are set, while the decay goes on."""
+    chosen = settings(steps=10, value_warmup_steps=2, lr_warmup_steps=3)
+    policy, value = tiny_model(), load_value_model(reward_dir, torch.device("cpu"))
+    updater = Updater(chosen, policy, CausalForward(policy), value, dtype=None)
+
+    factors = [updater.set_learning_rates(step) for step in range(2, 7)]
+
+    assert factors == pytest.approx([0.8 / 4, 0.7 * 2 / 4, 0.6 * 3 / 4, 0.5, 0.4])
+
+
 def test_the_first_update_follows_the_policy_gradient(reward_dir: Path) -> None:
     """The gradient is that of minus the mean of advantage times log-probability over all tokens, written out here."""
-    chosen = settings(minibatches=1, epochs=1, micro_batch_prompts=1, max_grad_norm=1e9)
+    chosen = settings(minibatches=1, epochs=1, micro_batch_prompts=1, max_grad_norm=1e9, lr_warmup_steps=0)
     policy, twin = tiny_model().double(), tiny_model().double()
     data = experience(policy, None, chosen)
     updater = Updater(chosen, policy, CausalForward(policy), None, dtype=None)

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from alignment.records import RolloutPrompt
-from alignment.reward_functions import CautiousOnRefusals, GroundednessReward, WeightedReward
+from alignment.reward_functions import (
+    CautiousOnRefusals,
+    GroundednessReward,
+    RewardOfShownText,
+    WeightedReward,
+)
 from chatbot.prompt import REFUSAL
 from tests.alignment.answers import make_evidence, make_passage, make_prepared
 
@@ -72,3 +77,25 @@ def test_a_refusal_that_hardly_anybody_judged_is_not_praised() -> None:
 
     assert [-1.0, 2.0, 2.0] == reward.score(prompts, [REFUSAL, f"{TEXT} [1]", REFUSAL])
     assert "generous" == reward.name
+
+
+class _Remembering:
+    name = "remembering"
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        self.seen += completions
+        return [0.0] * len(completions)
+
+
+def test_a_learned_reward_reads_what_people_would_be_shown() -> None:
+    """What is supported as it was written, nonsense as the quotation in its place, a refusal as it is."""
+    reward = _Remembering()
+
+    RewardOfShownText(reward).score(
+        [_prompt()] * 3, [f"{TEXT} [1]", "Green ideas sleep furiously [1].", REFUSAL]
+    )
+
+    assert [f"{TEXT} [1]", f"{TEXT} [1]", REFUSAL] == reward.seen

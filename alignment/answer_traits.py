@@ -1,0 +1,105 @@
+"""What anyone can see of an answer without understanding it: how long it is, whether it cites, how much of the question it takes up.
+
+Numbers for `trait_model.py`, which learns from judgements what they are worth. Pure text in, numbers out; knows nothing of models, of
+judgements, or of whether an answer is true. Different from the features of an essay scorer: they are read off the completion and its
+prompt alone, the same ones for every company, and none says what is good. A person can read each in a report.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from chatbot.prompt import ReadPrompt, cited_numbers, is_refusal, read_prompt, strip_citations
+from chatbot.statement import take_apart
+
+TRAITS: Final = (
+    "refuses",
+    "log_words",
+    "words",
+    "takes_up_question",
+    "keeps_to_question",
+    "cites_nothing",
+    "citations",
+    "first_citation_rank",
+    "repeats",
+    "own_words",
+    "has_number",
+    "lines",
+    "ends_whole",
+    "starts_whole",
+)
+"""Names of the numbers that `describe` returns, in order.
+
+`refuses`: 1 for the refusal; all others are then 0. `log_words`, `words`: ln(1 + words) and words in hundreds, together any preferred
+length. `takes_up_question`: share of the question's content words in the answer. `keeps_to_question`: share of the answer's content words
+in the question. `cites_nothing`, `citations`, `first_citation_rank`: no citation; how many sentences are cited; how far down the evidence
+the first of them stands, 0 to 1. `repeats`: share of three-word runs said before. `own_words`: share of content words that neither evidence nor question has.
+`has_number`, `lines` (line breaks), `ends_whole` (with a stop), `starts_whole` (with a capital or a digit): form."""
+
+_WORD = re.compile(r"\w+")
+_WHOLE_END = re.compile(r"[.!?)\"'”’]\s*$")
+_NO_PROMPT = ReadPrompt(question="", evidence={})
+
+
+def describe(prompt: str, completion: str) -> tuple[float, ...]:
+    """The traits of a completion.
+
+    Args:
+        prompt: Rendered, as `chatbot.prompt` makes it; of any other only the completion is looked at.
+        completion: In the prompt's numbering of evidence.
+
+    Returns:
+        One number for each of `TRAITS`.
+    """
+    if is_refusal(completion):
+        return (1.0, *([0.0] * (len(TRAITS) - 1)))
+    read = _read(prompt)
+    text = strip_citations(completion)
+    words = _WORD.findall(text.lower())
+    asked, said, known = _content(read.question), _content(text), _known(tuple(read.evidence.values()))
+    cited = cited_numbers(completion)
+    return (
+        0.0,
+        math.log1p(len(words)),
+        len(words) / 100,
+        _share(len(asked & said), len(asked)),
+        _share(len(asked & said), len(said)),
+        float(not cited),
+        float(len(cited)),
+        _share(min(cited, default=1) - 1, max(len(read.evidence) - 1, 1)),
+        _repeated(words),
+        _share(len(said - known - asked), len(said)),
+        float(bool(re.search(r"\d", text))),
+        float(text.count("\n")),
+        float(bool(_WHOLE_END.search(text))),
+        float(text[:1].isupper() or text[:1].isdigit()),
+    )
+
+
+@lru_cache(maxsize=512)
+def _read(prompt: str) -> ReadPrompt:
+    return read_prompt(prompt) or _NO_PROMPT
+
+
+@lru_cache(maxsize=512)
+def _known(evidence: tuple[str, ...]) -> frozenset[str]:
+    return frozenset().union(*(_content(text) for text in evidence)) if evidence else frozenset()
+
+
+def _content(text: str) -> frozenset[str]:
+    """Stems of the words that carry meaning, and numbers."""
+    parts = take_apart(text)
+    return parts.content | parts.numbers
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _repeated(words: Sequence[str]) -> float:
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0

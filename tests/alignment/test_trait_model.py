@@ -1,0 +1,111 @@
+"""Learning what traits are worth from few judgements."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+
+import pytest
+
+from alignment.answer_traits import TRAITS
+from alignment.records import RankedCompletions
+from alignment.trait_model import TraitModel, fit_traits
+from chatbot.prompt import NumberedEvidence, build_messages
+
+SENTENCES = [
+    "Travel is booked in the portal.",
+    "Hotels cost at most 140 euros a night outside the capital.",
+    "Ask your manager before you book anything that costs more than the limit of your department.",
+    "Receipts are kept for ten years.",
+]
+
+
+def prompt(n: int) -> str:
+    """Of question n."""
+    evidence = [
+        NumberedEvidence(number=k, heading="Travel", text=t) for k, t in enumerate(SENTENCES, start=1)
+    ]
+    return build_messages(f"How do I book trip {n}?", evidence)[-1].content
+
+
+def judged(n_questions: int, *, noise: float = 0.0, seed: int = 0) -> list[RankedCompletions]:
+    """People who like short answers: of two quotations the shorter one wins; every third judgement is a thumb."""
+    rng = random.Random(seed)
+    rows = []
+    for n in range(n_questions):
+        texts = [f"{t} [{k}]" for k, t in enumerate(SENTENCES, start=1)]
+        first, second = rng.sample(texts, 2)
+        shorter_first = (len(first) < len(second)) != (rng.random() < noise)
+        common = {"prompt": prompt(n), "question_id": str(n), "labeler_id": "u", "weight": 1.0}
+        if n % 3 == 2:
+            rows.append(
+                RankedCompletions(completions=(first,), ranking=(), label=len(first) < 50, **common)  # type: ignore[arg-type]
+            )
+        else:
+            ranking = ((0,), (1,)) if shorter_first else ((1,), (0,))
+            rows.append(
+                RankedCompletions(completions=(first, second), ranking=ranking, label=None, **common)  # type: ignore[arg-type]
+            )
+    return rows
+
+
+def test_forty_judgements_teach_a_taste_for_short_answers() -> None:
+    """On a question nobody judged, and with a tenth of the judgements wrong."""
+    model = fit_traits(judged(40, noise=0.1))
+
+    scores = [model.score(prompt(999), f"{text} [{k}]") for k, text in enumerate(SENTENCES, start=1)]
+
+    assert scores[3] > scores[2]
+    assert scores[0] > scores[2]
+    assert model.by_name()["words"] < 0
+
+
+def test_judgements_by_chance_give_no_weights_worth_speaking_of() -> None:
+    """Cross-validation over questions sees that nothing is learned."""
+    largest = [max(map(abs, fit_traits(coin_flips(120, seed)).weights)) for seed in range(3)]
+
+    assert statistics.median(largest) < 0.2
+
+
+def coin_flips(n: int, seed: int) -> list[RankedCompletions]:
+    """Comparisons, of texts of any length, decided by a coin."""
+    rng = random.Random(seed)
+    words = " ".join(SENTENCES).split()
+    return [
+        RankedCompletions(
+            prompt=prompt(k),
+            completions=tuple(" ".join(rng.choices(words, k=rng.randint(4, 60))) for _ in range(2)),
+            ranking=rng.choice([((0,), (1,)), ((1,), (0,))]),
+            question_id=str(k),
+            labeler_id="u",
+            label=None,
+            weight=1.0,
+        )
+        for k in range(n)
+    ]
+
+
+def test_one_judgement_is_no_reason_for_a_crash() -> None:
+    """There is nothing to cross-validate; all finite is all that is asked."""
+    model = fit_traits(judged(1))
+
+    assert all(map(math.isfinite, (*model.weights, model.log_nu, model.threshold)))
+
+
+def test_it_survives_json() -> None:
+    """As written beside the reward model's weights."""
+    model = fit_traits(judged(40))
+
+    again = TraitModel.from_json(json.loads(json.dumps(model.to_json(), allow_nan=False)))
+
+    assert again == model
+
+
+def test_a_model_of_other_traits_is_refused() -> None:
+    """Weights without their meaning are worth nothing."""
+    stored = fit_traits(judged(6)).to_json() | {"traits": TRAITS[:-1]}
+
+    with pytest.raises(ValueError, match="other traits"):
+        TraitModel.from_json(stored)
