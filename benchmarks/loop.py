@@ -6,7 +6,7 @@ Without arguments it runs on the sample company.
 
 Steps: ingest; split the questions in two by a hash; simulate employees on one half; a cycle; compare the new policy with its SFT policy on
 the other half, judged by the same preference function; then more employees, and the worker starts a second cycle by itself because enough
-judgements wait. Prints one JSON object; every step is a `tacit` command that is echoed first. Steps that an earlier run finished in the
+judgements wait. Prints one JSON object, kept after each step in the home's `benchmark/report.json`; every step is a `tacit` command that is echoed first. Steps that an earlier run finished in the
 same home are not repeated where the command itself is idempotent.
 """
 
@@ -108,17 +108,31 @@ def main() -> None:
         args.home.mkdir(parents=True, exist_ok=True)
         shutil.copy(args.settings, args.home / "settings.toml")
     asked, unseen = split(args.questions, args.home / "benchmark", args.seed)
-    report: dict[str, Any] = {
-        "ingest": tacit(args.home, "ingest", *args.documents, "--collection", args.collection)
-    }
-    report["simulate"] = simulate(args.home, asked, args, args.turns, args.seed)
-    report["cycle"] = first = tacit(args.home, "train", "cycle")
+    report = Report(args.home / "benchmark" / "report.json")
+    report.add("ingest", tacit(args.home, "ingest", *args.documents, "--collection", args.collection))
+    report.add("simulate", simulate(args.home, asked, args, args.turns, args.seed))
+    first = report.add("cycle", tacit(args.home, "train", "cycle"))
     sft = first["policy"].replace("ppo-", "sft-")
-    report["compare_with_sft"] = compare(args.home, first["policy"], sft, unseen, args)
-    report["compare_with_base"] = compare(args.home, first["policy"], "base", unseen, args)
+    report.add("compare_with_sft", compare(args.home, first["policy"], sft, unseen, args))
+    report.add("compare_with_base", compare(args.home, first["policy"], "base", unseen, args))
     if args.more_turns:
-        report["second"] = second_cycle(args, asked)
-    print(json.dumps(report, indent=1))
+        report.add("second", second_cycle(args, asked))
+    print(json.dumps(report.parts, indent=1))
+
+
+class Report:
+    """What was found so far, on disk after every step: a run that is cut off has not run for nothing."""
+
+    def __init__(self, path: Path) -> None:
+        """Start with nothing."""
+        self.path = path
+        self.parts: dict[str, dict[str, Any]] = {}
+
+    def add(self, step: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Keep a step's result and return it."""
+        self.parts[step] = result
+        self.path.write_text(json.dumps(self.parts, indent=1), "utf-8")
+        return result
 
 
 def second_cycle(args: argparse.Namespace, asked: Path) -> dict[str, Any]:
