@@ -196,7 +196,28 @@ def test_samples_differ_where_possible() -> None:
     answers = assistant.sample(assistant.prepare(QUESTION, ALICE), 2, Sampling(temperature=0.9, seed=3))
 
     assert len({a.text for a in answers}) == 2
-    assert [s.seed for s in generator.samplings] == [3, 3, 5, 5]
+    first, second = generator.samplings[:2], generator.samplings[2:]
+    assert [s.seed for s in first] == [3, 3]
+    assert len({s.seed for s in second} - {3}) == 1
+
+
+def test_of_several_turns_only_those_with_equal_answers_are_asked_again() -> None:
+    """One batch for all, a second one for the turn that said the same twice."""
+    generator = FakeGenerator(
+        "You get 25 days of annual leave [1].",
+        "Ask your manager before you book [2].",
+        "You get 25 days of annual leave [1].",
+        "You get 25 days of annual leave [1].",
+        "You get 25 days each year [1].",
+        "Ask your manager before you book [2].",
+    )
+    assistant = _assistant(generator)
+    turns = [assistant.prepare(question, ALICE) for question in (QUESTION, f"{QUESTION} Please.")]
+
+    answers = assistant.sample_many(turns, 2, Sampling(temperature=0.9, seed=3))
+
+    assert [len({a.text for a in own}) for own in answers] == [2, 2]
+    assert len(generator.samplings) == 6
 
 
 def test_samples_repeat_when_the_model_has_one_thing_to_say() -> None:
