@@ -20,6 +20,8 @@ TRAITS: Final = (
     "refuses",
     "log_words",
     "words",
+    "words_over_25",
+    "words_over_50",
     "takes_up_question",
     "keeps_to_question",
     "cites_nothing",
@@ -34,11 +36,12 @@ TRAITS: Final = (
 )
 """Names of the numbers that `describe` returns, in order.
 
-`refuses`: 1 for the refusal; all others are then 0. `log_words`, `words`: ln(1 + words) and words in hundreds, together any preferred
-length. `takes_up_question`: share of the question's content words in the answer. `keeps_to_question`: share of the answer's content words
-in the question. `cites_nothing`, `citations`, `first_citation_rank`: no citation; how many sentences are cited; how far down the evidence
-the first of them stands, 0 to 1. `repeats`: share of three-word runs said before. `own_words`: share of content words that neither evidence nor question has.
-`has_number`, `lines` (line breaks), `ends_whole` (with a stop), `starts_whole` (with a capital or a digit): form."""
+`refuses`: 1 for the refusal; all others are then 0. `log_words`, `words`, `words_over_25`, `words_over_50`: ln(1 + words), words in hundreds,
+and those beyond 25 and 50 in hundreds; together they can like any length best. `takes_up_question`: share of the question's content words in
+the answer. `keeps_to_question`: share of the answer's content words in the question. `cites_nothing`, `citations`, `first_citation_rank`:
+no citation; how many sentences are cited; how far down the evidence the first of them stands, 0 to 1. `repeats`: share of three-word runs
+said before. `own_words`: share of content words that neither evidence nor question has. `has_number`, `lines` (line breaks), `ends_whole`
+(with a stop), `starts_whole` (with a capital or a digit): form."""
 
 _WORD = re.compile(r"\w+")
 _WHOLE_END = re.compile(r"[.!?)\"'”’]\s*$")
@@ -66,6 +69,8 @@ def describe(prompt: str, completion: str) -> tuple[float, ...]:
         0.0,
         math.log1p(len(words)),
         len(words) / 100,
+        max(0, len(words) - 25) / 100,
+        max(0, len(words) - 50) / 100,
         _share(len(asked & said), len(asked)),
         _share(len(asked & said), len(said)),
         float(not cited),

@@ -218,7 +218,9 @@ class Cycle:
         from alignment.reward_model import RewardModel
 
         settings = self._settings.cycle
-        learned: RewardFunction = RewardOfShownText(RewardModel.load(reward.path))
+        learned: RewardFunction = RewardOfShownText(
+            RewardModel.load(reward.path), rejected=settings.rejected_score
+        )
         judged = [text for row in data.train.judgements for text in row.completions]
         if sum(map(is_refusal, judged)) < settings.judged_refusals:
             learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)

@@ -25,6 +25,8 @@ class CycleSettings:
     """With fewer refusals among the judged answers the reward model does not know what people think of them."""
     unjudged_refusal_score: float = -1.0
     """What it may then give a refusal at most: one deviation below a demonstration, above nonsense."""
+    rejected_score: float = -2.0
+    """What the reward model's part of the reward is at most for a completion of which the grounding check leaves nothing."""
     judge_min_judgements: int = 30
     """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too."""
     gate_questions: int = 150

@@ -56,13 +56,23 @@ class RewardOfShownText:
 
     People judge what they see, so that is what a reward model has read. Nonsense that would never be shown is unknown to it, and its scores
     of it are chance: of two completions it found the better one in 70 of 100 cases, of the two texts shown in 77. What the
-    check removes costs groundedness, which is a reward of its own.
+    check removes costs groundedness, which is a reward of its own. Where the check leaves nothing, the quotation that is shown is not the
+    policy's work and earns it nothing: on the first run the policy learned to write nothing and be praised for the quotation.
     """
 
-    def __init__(self, reward: RewardFunction, settings: GroundingSettings | None = None) -> None:
-        """Wrap a reward; the settings are serving's."""
+    def __init__(
+        self, reward: RewardFunction, settings: GroundingSettings | None = None, *, rejected: float = -2.0
+    ) -> None:
+        """Wrap a reward.
+
+        Args:
+            reward: Scores (prompt, completion).
+            settings: Serving's.
+            rejected: What a completion gets at most of which nothing was supported.
+        """
         self._reward = reward
         self._settings = settings
+        self._rejected = rejected
 
     @property
     def name(self) -> str:
@@ -72,15 +82,21 @@ class RewardOfShownText:
     def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
         """One number per completion."""
         shown = [self._show(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
-        return self._reward.score(prompts, shown)
+        scores = self._reward.score(prompts, [text for text, _ in shown])
+        return [
+            min(score, self._rejected) if rejected else score
+            for score, (_, rejected) in zip(scores, shown, strict=True)
+        ]
 
-    def _show(self, prompt: RolloutPrompt, completion: str) -> str:
+    def _show(self, prompt: RolloutPrompt, completion: str) -> tuple[str, bool]:
+        """What people would see, and whether nothing of it is the policy's."""
         evidence = prompt.prepared.evidence
         if is_refusal(completion) or not evidence:
-            return completion
+            return completion, False
         text, citations, report = check(completion, evidence, self._settings)
         numbers = {(e.passage.chunk_id, e.start, e.end): e.number for e in evidence}
-        return judged_text(completion, text, citations=citations, numbers=numbers, report=report)
+        shown = judged_text(completion, text, citations=citations, numbers=numbers, report=report)
+        return shown, report.fell_back
 
 
 class CautiousOnRefusals:

@@ -2,7 +2,7 @@
 
 A language model needs thousands of comparisons before it knows what people like; a company has a hundred after its first week. A linear
 score of a dozen traits is learned from those hundred. Measured on 124 simulated judgements (docs/lab-log.md, 26 November): of two answers
-the language model found the better one in 56 of 100 cases, the traits in 75. So the reward model starts from this score, and the
+the language model found the better one in 55 of 100 cases, the traits in 79. So the reward model starts from this score, and the
 language model learns what it leaves unexplained.
 
 Different from a hand-written reward: no weight is chosen by us, and how far weights may grow is chosen by cross-validation over

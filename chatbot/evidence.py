@@ -22,7 +22,7 @@ from knowledge_base.protocols import Embedder, Vectors
 from knowledge_base.records import Passage
 from knowledge_base.sentences import SentenceSpan, split_sentences
 
-_LEAST_WORDS = 3
+_LEAST_WORDS = 4
 _WORD = re.compile(r"\w+")
 _ITEM_MARK = re.compile(r"(?:[-*•–]|\(?\d{1,3}[.)])\s+")
 

@@ -99,3 +99,11 @@ def test_a_learned_reward_reads_what_people_would_be_shown() -> None:
     )
 
     assert [f"{TEXT} [1]", f"{TEXT} [1]", REFUSAL] == reward.seen
+
+
+@pytest.mark.parametrize("nothing", ["", "Green ideas sleep furiously [1]."])
+def test_the_quotation_shown_for_a_rejected_completion_earns_the_policy_nothing(nothing: str) -> None:
+    """Else it learns to write nothing."""
+    reward = RewardOfShownText(_Constant("liked", 1.0), rejected=-2.0)
+
+    assert [-2.0, 1.0] == reward.score([_prompt()] * 2, [nothing, f"{TEXT} [1]"])
