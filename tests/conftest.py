@@ -18,12 +18,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from knowledge_base.database import Database, sqlite_url
 from knowledge_base.records import Reader
 from knowledge_base.schema import create_schema
 from knowledge_base.store import KnowledgeStore
 from tests.fakes import FakeEmbedder
+
+# Machines are noisy: how long an example takes decides nothing.
+settings.register_profile("tacit", deadline=None)
+settings.load_profile("tacit")
 
 
 @pytest.fixture(scope="session")
