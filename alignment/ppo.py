@@ -10,6 +10,7 @@ Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et a
 1. Scores are given to text, by any `RewardFunction`, not by a network that shares the policy's tokens.
 2. Policy and value model share nothing: two models, two optimisers, two gradient norms. The first `value_warmup_steps` train
    the value model alone. `advantage="rloo"` drops it and compares each completion with its siblings, token by token clipped.
+   What the value model has to learn is made small: a score counts relative to its siblings' (`relative_scores`).
 3. The score stands on the completion's last token, its end-of-text token when it has one. Ending is part of the policy.
 4. Logits are divided by the sampling temperature in training too, also for the KL: the distribution that is sampled is the one
    that is trained. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
@@ -39,6 +40,7 @@ from alignment.experience import (
     estimate_advantages,
     measure,
     penalised_kl,
+    relative_scores,
     score_rollouts,
     shape_scores,
 )
@@ -216,11 +218,13 @@ class _Run:
         kl, k1 = penalised_kl(logprobs, reference_logprobs, mask, settings)
         metrics = measure(rollouts, scores, shaped, k1, entropies, self.kl_coef)
         if models.value is not None and self.step == 0:
-            models.value.start_at(metrics["objective/rlhf_reward"])
+            models.value.start_at(0.0 if settings.relative_scores else metrics["objective/rlhf_reward"])
         values = models.values(tokens)
         advantages, returns = estimate_advantages(
             settings,
-            shaped=shaped,
+            shaped=relative_scores(shaped, settings.samples_per_prompt)
+            if settings.relative_scores
+            else shaped,
             kl=kl,
             mask=mask,
             values=values,

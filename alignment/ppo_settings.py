@@ -29,6 +29,8 @@ class PpoSettings:
     """Mean 0 and standard deviation 1 over all tokens of a step."""
     whiten_rewards: bool = False
     """Standard deviation 1 over all tokens of a step, mean kept."""
+    relative_scores: bool = True
+    """Subtract the mean score of a prompt's other samples: which prompts are easy then need not be learned from a few hundred episodes."""
     normalize_scores: bool = False
     """Subtract the running mean of all scores and divide by their running standard deviation."""
     score_clip: float | None = 10.0
@@ -37,11 +39,11 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 30
+    steps: int = 24
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
-    samples_per_prompt: int = 4
+    samples_per_prompt: int = 6
     """Completions of each prompt; the prompt is processed once for all of them."""
     max_new_tokens: int = 96
     """Longest completion, in tokens."""
@@ -63,7 +65,7 @@ class PpoSettings:
     """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
     micro_batch_prompts: int = 4
     """Prompts in memory at once; changes speed and memory, never the result."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 8e-5
     """Of the policy."""
     value_learning_rate: float = 5e-5
     """Of the value model's trunk."""
