@@ -30,7 +30,7 @@ class GateSettings:
     max_key_fact_drop: float = 0.02
     """How far the share of answers with all key facts may fall below the parent's (0.02 is two points)."""
     max_token_f1_drop: float = 0.02
-    """How far the overlap with human answers may fall below the parent's."""
+    """How far the overlap with reference answers, people's and the documents' own, may fall below the parent's."""
     max_groundedness_drop: float = 0.02
     """How far the share of sentences supported by their citation may fall below the parent's."""
     min_groundedness: float = 0.5
@@ -109,7 +109,7 @@ def run_gates(
         gates.append(
             _no_drop(
                 "token_f1",
-                "overlap with human answers",
+                "overlap with reference answers",
                 candidate.token_f1,
                 parent.token_f1,
                 settings.max_token_f1_drop,
