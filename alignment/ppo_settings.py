@@ -23,8 +23,9 @@ class PpoSettings:
     """Estimator of the per-token KL in the reward. Metrics and the budget always use the unbiased k1."""
     gamma: float = 1.0
     """Discount per token."""
-    lam: float = 0.95
-    """lambda of generalised advantages."""
+    lam: float = 1.0
+    """lambda of generalised advantages. Below 1 the value model must carry the score back to the token that chose the sentence: at 0.95 and 40
+    tokens 13% of it arrives by itself, and a value model of a few hundred episodes carries little. 0.95 for long runs."""
     whiten_advantages: bool = True
     """Mean 0 and standard deviation 1 over all tokens of a step."""
     whiten_rewards: bool = False
@@ -65,7 +66,7 @@ class PpoSettings:
     """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
     micro_batch_prompts: int = 4
     """Prompts in memory at once; changes speed and memory, never the result."""
-    learning_rate: float = 8e-5
+    learning_rate: float = 1.5e-4
     """Of the policy."""
     value_learning_rate: float = 5e-5
     """Of the value model's trunk."""
