@@ -24,6 +24,7 @@ from chatbot.prompt import strip_citations
 from chatbot.records import PreparedTurn
 from knowledge_base.evaluation import evaluate_retrieval
 from knowledge_base.questions import load_questions
+from ui.logging import configure_logging
 from ui.wiring import Services, open_services
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--policy")
     args = parser.parse_args()
+    configure_logging()  # on stderr: the table and the JSON object have stdout for themselves
     with open_services(args.home, create=True) as services:
         if args.questions == SAMPLE / "questions.jsonl":
             services.ingestor.ingest([SAMPLE / "company"], args.collection)
