@@ -49,16 +49,16 @@ class RewardModel:
 
         try:
             stored = json.loads((directory / REWARD_FILE).read_text(encoding="utf-8"))
+            traits = TraitModel.from_json(stored["traits"]) if stored.get("traits") else None
             model = AutoModelForSequenceClassification.from_pretrained(
                 directory, dtype=torch.float32, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError) as error:
             raise TrainingError(
-                f"{directory} holds no reward model ({error}): train one with `tacit train reward`"
+                f"{directory} holds no reward model that can be read here ({error}): train one with `tacit train reward`"
             ) from error
         model = model.to(device_name()).requires_grad_(False)
-        traits = TraitModel.from_json(stored["traits"]) if stored.get("traits") else None
         encoder = Encoder(tokenizer, int(stored["max_length"]), stored["context"], traits)
         return cls(
             model,

@@ -129,7 +129,7 @@ def train_reward(
 
     started = time.monotonic()
     model, tokenizer = _load(init_dir, settings.seed)
-    traits = fit_traits(judgements) if settings.traits else None
+    traits = fit_traits(judgements) if settings.traits and judgements else None
     encoder = Encoder(tokenizer, settings.max_length, settings.context, traits)
     encoded = encode_judgements(judgements, encoder)
     if not any(element.pairs or element.ratings for element in encoded.elements):
