@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from alignment.answer_traits import TRAITS, describe
 from alignment.records import RankedCompletions
 from alignment.tie_likelihood import (
+    TIE,
     comparison_log_likelihood,
     log_nu_at_tie_rate,
     pairs_of_ranking,
@@ -172,26 +173,13 @@ def _standardise(judged: _Judged) -> tuple[_Judged, Tensor, Tensor]:
     spread = judged.traits.std(dim=0, unbiased=False)
     # An infinite deviation makes a trait that did not vary worth nothing; JSON has no infinity.
     deviations = torch.where(spread > _LEAST_DEVIATION, spread, torch.full_like(spread, 1e12))
-    return (
-        _Judged(
-            (judged.traits - means) / deviations,
-            judged.pairs,
-            judged.pair_weights,
-            judged.pair_folds,
-            judged.ratings,
-            judged.labels,
-            judged.rating_weights,
-            judged.rating_folds,
-        ),
-        means,
-        deviations,
-    )
+    return replace(judged, traits=(judged.traits - means) / deviations), means, deviations
 
 
 def _rates(judged: _Judged) -> tuple[float, float]:
     """Weighted shares of ties and of thumbs up."""
     pairs, ratings = float(judged.pair_weights.sum()), float(judged.rating_weights.sum())
-    ties = float(judged.pair_weights[judged.pairs[:, 2] == 2].sum())
+    ties = float(judged.pair_weights[judged.pairs[:, 2] == TIE].sum())
     ups = float(judged.rating_weights[judged.labels > 0].sum())
     return ties / pairs if pairs else 0.0, ups / ratings if ratings else 0.5
 
@@ -210,15 +198,15 @@ def _cross_validated(judged: _Judged, penalty: float, start: Tensor) -> float:
 
 
 def _choose(judged: _Judged, pairs: Tensor, ratings: Tensor) -> _Judged:
-    return _Judged(
-        judged.traits,
-        judged.pairs[pairs],
-        judged.pair_weights[pairs],
-        judged.pair_folds[pairs],
-        judged.ratings[ratings],
-        judged.labels[ratings],
-        judged.rating_weights[ratings],
-        judged.rating_folds[ratings],
+    return replace(
+        judged,
+        pairs=judged.pairs[pairs],
+        pair_weights=judged.pair_weights[pairs],
+        pair_folds=judged.pair_folds[pairs],
+        ratings=judged.ratings[ratings],
+        labels=judged.labels[ratings],
+        rating_weights=judged.rating_weights[ratings],
+        rating_folds=judged.rating_folds[ratings],
     )
 
 
