@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from alignment.records import RewardFunction, RolloutPrompt
 from chatbot.grounding import check
-from chatbot.judgements import judged_text
+from chatbot.judgements import judged_text, numbers_of
 from chatbot.prompt import is_refusal
 from chatbot.settings import GroundingSettings
 
@@ -94,8 +94,9 @@ class RewardOfShownText:
         if is_refusal(completion) or not evidence:
             return completion, False
         text, citations, report = check(completion, evidence, self._settings)
-        numbers = {(e.passage.chunk_id, e.start, e.end): e.number for e in evidence}
-        shown = judged_text(completion, text, citations=citations, numbers=numbers, report=report)
+        shown = judged_text(
+            completion, text, citations=citations, numbers=numbers_of(evidence), report=report
+        )
         return shown, report.fell_back
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from chatbot.errors import FeedbackError
-from chatbot.records import Answer, Citation, GroundingReport, Judgement, JudgementKind
+from chatbot.records import Answer, Citation, EvidenceSentence, GroundingReport, Judgement, JudgementKind
 
 KINDS: tuple[JudgementKind, ...] = get_args(JudgementKind)
 
@@ -81,13 +81,18 @@ def judged_text(
     return _MARK.sub(renumber, text)
 
 
+def numbers_of(evidence: Sequence[EvidenceSentence]) -> dict[tuple[int, int, int], int]:
+    """Each sentence's number in the prompt by its place: chunk id, start, end."""
+    return {(e.passage.chunk_id, e.start, e.end): e.number for e in evidence}
+
+
 def judged_text_of(answer: Answer) -> str:
     """`judged_text` of an answer that is still in memory."""
     return judged_text(
         answer.completion,
         answer.text,
         citations=answer.citations,
-        numbers={(e.passage.chunk_id, e.start, e.end): e.number for e in answer.prepared.evidence},
+        numbers=numbers_of(answer.prepared.evidence),
         report=answer.grounding,
     )
 
