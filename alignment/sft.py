@@ -114,6 +114,8 @@ def train_sft(
         TrainingError: no row fits, or the loss is not finite.
         RunCancelled: from `progress`.
     """
+    from alignment.trl_trainers import newest_whole_checkpoint
+
     started = time.monotonic()
     model, tokenizer = _load(base_dir)
     train, n_too_long = _encode(_weigh(rows, settings), tokenizer, settings.max_length)
@@ -126,7 +128,7 @@ def train_sft(
     if n_too_long:
         _log.warning("sft_rows_too_long", n_too_long=n_too_long, max_length=settings.max_length)
     trainer = _make_trainer(settings, model, tokenizer, train, held, out_dir, progress)
-    checkpoint = _newest_checkpoint(out_dir) if resume else None
+    checkpoint = newest_whole_checkpoint(out_dir / "checkpoints") if resume else None
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = _measure(trainer, outcome, held)
     _export(trainer.model, tokenizer, out_dir)
@@ -197,7 +199,7 @@ def _make_trainer(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from alignment.trl_trainers import ProgressCallback, QuietSFTTrainer
+    from alignment.trl_trainers import ProgressCallback, QuietSFTTrainer, WholeCheckpoints
 
     trainer = QuietSFTTrainer(
         model=model,
@@ -205,7 +207,7 @@ def _make_trainer(
         train_dataset=Dataset.from_list(list(train)),
         eval_dataset=Dataset.from_list(list(held_out)) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[ProgressCallback("sft", progress)],
+        callbacks=[ProgressCallback("sft", progress), WholeCheckpoints()],
         peft_config=_lora(settings.lora_rank),
     )
     trainer.remove_callback(
@@ -255,13 +257,6 @@ def _lora(rank: int) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def _newest_checkpoint(out_dir: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    folder = out_dir / "checkpoints"
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def _measure(trainer: Any, outcome: Any, held_out: Sequence[Any]) -> dict[str, float]:

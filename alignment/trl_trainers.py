@@ -7,15 +7,20 @@ training run does neither.
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from alignment.records import ProgressFn, StageName, StageProgress
 
 _SECONDS_BETWEEN_REPORTS = 1.0
+_WHOLE = "whole"
+"""Name of the file that a checkpoint gets last."""
 
 
 class QuietTrainerMixin:
@@ -72,3 +77,28 @@ class ProgressCallback(TrainerCallback):
                 metrics=dict(self._metrics),
             )
         )
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Marks each checkpoint once all of it is written.
+
+    transformers writes a checkpoint's files where they are looked for, one after the other, and takes the newest folder for the newest
+    checkpoint. A process killed in between leaves a folder that cannot be loaded, and every later attempt would fail on it.
+    """
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- transformers' signature
+        """Put the mark into the checkpoint of this step; the trainer calls this after the last file."""
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+
+def newest_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that `WholeCheckpoints` has marked; those cut off in the middle are removed.
+
+    Args:
+        folder: The trainer's output directory; it need not exist.
+    """
+    while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
+        if (Path(newest) / _WHOLE).exists():
+            return newest
+        shutil.rmtree(newest)
+    return None

@@ -131,7 +131,7 @@ def test_no_row_that_fits_is_an_error_that_says_what_to_do(tmp_path: Path) -> No
 
 
 def test_a_cancelled_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """Stopped after step 6, resumed from the checkpoint of step 4: as if it had never stopped."""
+    """Stopped while the checkpoint of step 6 was written, resumed from that of step 4: as if it had never stopped."""
     from safetensors.torch import load_file
 
     base = make_tiny_model(tmp_path / "base", "llama")
@@ -158,6 +158,9 @@ def test_a_cancelled_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         patch.setattr("alignment.trl_trainers._SECONDS_BETWEEN_REPORTS", 0.0)
         with pytest.raises(RunCancelled):
             run("stopped", cancel)
+    torn = tmp_path / "stopped" / "checkpoints" / "checkpoint-6"
+    torn.mkdir()
+    (torn / "config.json").write_text("{")
     resumed = load_file(run("stopped", _ignore, resume=True) / "model.safetensors")
     whole = load_file(run("whole", _ignore) / "model.safetensors")
 
