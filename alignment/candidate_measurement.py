@@ -26,6 +26,9 @@ class CandidateMeasurement:
     candidate: PolicyMetrics
     parent: PolicyMetrics
     win: WinRate
+    """Candidate against parent."""
+    win_over_base: WinRate | None
+    """Candidate against the base model; None where that is the parent."""
 
 
 def measure_candidate(
@@ -37,7 +40,7 @@ def measure_candidate(
     settings: TrainingSettings,
     progress: ProgressFn,
 ) -> CandidateMeasurement:
-    """Let the candidate and the serving policy answer, and judge both.
+    """Let the candidate, the serving policy and the base model answer, and judge their answers.
 
     Args:
         world: The rest of the product.
@@ -57,13 +60,21 @@ def measure_candidate(
         raise TrainingError(
             "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
         )
-    ours = _answer(world, candidate, asked, settings, progress, done=0)
-    theirs = _answer(world, world.serving(), asked, settings, progress, done=len(asked))
+    parent, base = world.serving(), world.base()
+    policies = [candidate, parent] if parent.id == base.id else [candidate, parent, base]
+    answers = [
+        _answer(
+            world, policy, asked, settings, progress, done=at * len(asked), total=len(policies) * len(asked)
+        )
+        for at, policy in enumerate(policies)
+    ]
     judge = RewardJudge(RewardModel.load(judge_dir), world.render)
+    wins = [win_rate(answers[0], others, judge, seed=settings.cycle.seed) for others in answers[1:]]
     return CandidateMeasurement(
-        candidate=_metrics(asked, ours),
-        parent=_metrics(asked, theirs),
-        win=win_rate(ours, theirs, judge, seed=settings.cycle.seed),
+        candidate=_metrics(asked, answers[0]),
+        parent=_metrics(asked, answers[1]),
+        win=wins[0],
+        win_over_base=wins[1] if len(wins) > 1 else None,
     )
 
 
@@ -79,6 +90,7 @@ def _answer(
     progress: ProgressFn,
     *,
     done: int,
+    total: int,
 ) -> list[Answer]:
     generator = world.load(policy)
     sampling = Sampling(temperature=0.0, max_new_tokens=settings.ppo.max_new_tokens)
@@ -93,7 +105,7 @@ def _answer(
             StageProgress(
                 stage="gates",
                 done=done + len(answers),
-                total=2 * len(prompts),
+                total=total,
                 note=f"answers of {policy.id}",
             )
         )

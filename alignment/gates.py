@@ -25,6 +25,11 @@ class GateSettings:
     min_win_rate_small: float = 0.65
     """With few questions: the win rate itself must reach this. Two equal policies do so in about 13 of 100 cycles with 20 questions
     and 7 of 100 with 29; the other gates and the way back bound the harm of such a mistake."""
+    min_win_rate_parent: float = 0.4
+    """Against a parent that was learned itself the low end need only lie above this (with few questions: the win rate reach one half).
+    Not worse is enough, for the candidate must be better than the base model all the same. A cycle learns everything anew from what
+    counts today, so its policy is the last one plus some judgements and minus what was withdrawn or deleted; if it had to beat the last
+    one beyond luck, the first promoted policy would serve for ever, and what was withdrawn would live on in it."""
     min_questions: int = 10
     """Below this many questions nothing can be said, and the gate fails."""
     max_key_fact_drop: float = 0.02
@@ -42,15 +47,15 @@ class GateSettings:
     """Mean words of an answer against the parent's: below this, answers became telegrams."""
     max_length_ratio: float = 1.5
     """Above this, answers became longer instead of better, the usual way to fool a judge."""
-    max_kl: float = 6.0
-    """How far the candidate may have moved from its reference model, in nats per answer. Beyond a few nats, answers that please and
-    answers that are true part ways."""
+    max_kl: float = 10.0
+    """How far the candidate may have moved from its reference model, in nats per answer. To write two sentences instead of one costs about
+    three; far beyond that, answers that please and answers that are true part ways."""
     min_judgements: int = 20
     """A candidate made from fewer judgements is one person's taste."""
 
     def __post_init__(self) -> None:
         """Reject bars that no candidate, or any, would pass."""
-        for name in ("min_win_rate_low", "min_win_rate_small", "min_groundedness"):
+        for name in ("min_win_rate_low", "min_win_rate_small", "min_win_rate_parent", "min_groundedness"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
         for name in (
@@ -80,6 +85,7 @@ def run_gates(
     *,
     n_judgements: int,
     kl: float | None = None,
+    win_over_base: WinRate | None = None,
 ) -> list[GateResult]:
     """All checks, those that fail included; the candidate may serve when all have passed.
 
@@ -90,11 +96,18 @@ def run_gates(
         settings: Where the bars are.
         n_judgements: How many judgements the cycle learned from.
         kl: Mean KL to the reference model at the end of PPO, nats per answer; None for a candidate without PPO.
+        win_over_base: Candidate against the base model, where the parent was learned itself; None where the parent is the base model.
 
     Returns:
         One result for each check that can be made: without questions with key facts, say, that check is left out.
     """
-    gates = [_win_rate(win, settings)]
+    if win_over_base is None:
+        gates = [_better("win_rate", "its parent", win, settings)]
+    else:
+        gates = [
+            _not_worse(win, settings),
+            _better("win_rate_over_base", "the base model", win_over_base, settings),
+        ]
     if candidate.key_fact_recall is not None and parent.key_fact_recall is not None:
         gates.append(
             _no_drop(
@@ -144,32 +157,33 @@ def explain(gates: list[GateResult]) -> str:
     return " ".join(failed) if failed else f"All {len(gates)} gates passed. {gates[0].why}"
 
 
-def _win_rate(win: WinRate, settings: GateSettings) -> GateResult:
-    low, high = win.interval
-    seen = f"Preferred over its parent in {win.win_rate:.0%} of {win.n} questions (95% interval {low:.0%} to {high:.0%}, judge: {win.judge})"
-    if win.n < settings.min_questions:
-        why = f"{seen}: fewer than {settings.min_questions} questions tell nothing."
-        return GateResult(
-            name="win_rate",
-            passed=False,
-            value=float(win.n),
-            threshold=float(settings.min_questions),
-            why=why,
-        )
-    if win.n < settings.small_n:
-        passed = win.win_rate >= settings.min_win_rate_small
-        why = f"{seen}: with fewer than {settings.small_n} questions it needs {settings.min_win_rate_small:.0%}."
-        return GateResult(
-            name="win_rate", passed=passed, value=win.win_rate, threshold=settings.min_win_rate_small, why=why
-        )
-    why = f"{seen}: the low end must be above {settings.min_win_rate_low:.0%}."
-    return GateResult(
-        name="win_rate",
-        passed=low > settings.min_win_rate_low,
-        value=low,
-        threshold=settings.min_win_rate_low,
-        why=why,
+def _better(name: str, than: str, win: WinRate, settings: GateSettings) -> GateResult:
+    return _win_rate(
+        name, than, win, settings, low_bar=settings.min_win_rate_low, small_bar=settings.min_win_rate_small
     )
+
+
+def _not_worse(win: WinRate, settings: GateSettings) -> GateResult:
+    return _win_rate(
+        "win_rate", "its parent", win, settings, low_bar=settings.min_win_rate_parent, small_bar=0.5
+    )
+
+
+def _win_rate(
+    name: str, than: str, win: WinRate, settings: GateSettings, *, low_bar: float, small_bar: float
+) -> GateResult:
+    low, high = win.interval
+    seen = f"Preferred over {than} in {win.win_rate:.0%} of {win.n} questions (95% interval {low:.0%} to {high:.0%}, judge: {win.judge})"
+    if win.n < settings.min_questions:
+        value, threshold, passed = float(win.n), float(settings.min_questions), False
+        why = f"{seen}: fewer than {settings.min_questions} questions tell nothing."
+    elif win.n < settings.small_n:
+        value, threshold, passed = win.win_rate, small_bar, win.win_rate >= small_bar
+        why = f"{seen}: with fewer than {settings.small_n} questions it needs {small_bar:.0%}."
+    else:
+        value, threshold, passed = low, low_bar, low > low_bar
+        why = f"{seen}: the low end must be above {low_bar:.0%}."
+    return GateResult(name=name, passed=passed, value=value, threshold=threshold, why=why)
 
 
 def _no_drop(name: str, what: str, value: float, parent: float, allowed: float) -> GateResult:

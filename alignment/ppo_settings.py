@@ -40,7 +40,7 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 24
+    steps: int = 60
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
@@ -98,7 +98,7 @@ class PpoSettings:
     """Scale of the adapters, divided by their rank."""
 
     # Stops
-    kl_budget: float | None = 4.0
+    kl_budget: float | None = 10.0
     """Mean KL of a completion, in nats; above it training ends and the last policy within it is exported. None for no limit."""
     approxkl_limit: float | None = 0.1
     """Mean KL per token to the sampling policy, in nats, above which the rest of a step's updates is skipped."""

@@ -97,8 +97,9 @@ def newest_whole_checkpoint(folder: Path) -> str | None:
     Args:
         folder: The trainer's output directory; it need not exist.
     """
-    while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
-        if (Path(newest) / _WHOLE).exists():
+    while folder.is_dir():
+        newest: str | None = get_last_checkpoint(str(folder))
+        if newest is None or (Path(newest) / _WHOLE).exists():
             return newest
         shutil.rmtree(newest)
     return None

@@ -186,6 +186,19 @@ def test_ops_may_keep_promotion_for_themselves(services: Services) -> None:
     assert first.policy_id != second.policy_id
 
 
+def test_a_successor_is_compared_with_the_last_policy_and_with_the_base_model(services: Services) -> None:
+    """It must not be worse than the one, and better than the other."""
+    first = _train(services, *LENIENT)
+    second = _train(services, *LENIENT)
+    reasons = {gate.name: gate.why for gate in second.gates}
+
+    assert first.promoted
+    assert str(first.policy_id) == services.registry.get(str(second.policy_id)).parent
+    assert "over its parent" in reasons["win_rate"]
+    assert "over the base model" in reasons["win_rate_over_base"]
+    assert "win_rate_over_base" not in {gate.name for gate in first.gates}
+
+
 def test_a_stage_that_breaks_is_resumed_without_repeating_the_others(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,9 +82,39 @@ def test_with_hardly_any_questions_nothing_passes() -> None:
     assert ["win_rate"] == _failed(_run(win=replace(WIN, n=5, win_rate=1.0, interval=(0.57, 1.0))))
 
 
+BEATS_BASE = replace(WIN, win_rate=0.6, interval=(0.52, 0.68))
+
+
+def _refresh(win: WinRate, over_base: WinRate = BEATS_BASE) -> list[str]:
+    return _failed(
+        run_gates(PARENT, PARENT, win, GateSettings(), n_judgements=100, kl=2.0, win_over_base=over_base)
+    )
+
+
+def test_a_learned_parent_is_replaced_by_a_candidate_that_is_not_worse() -> None:
+    """Else the first promoted policy, and votes withdrawn since, would serve for ever."""
+    assert [] == _refresh(replace(WIN, win_rate=0.5, interval=(0.41, 0.59)))
+    assert ["win_rate"] == _refresh(replace(WIN, win_rate=0.46, interval=(0.38, 0.54)))
+
+
+def test_not_worse_than_a_learned_parent_is_not_enough_when_the_base_model_is_as_good() -> None:
+    """A chain of policies, each hardly worse than the last, would end anywhere."""
+    equal = replace(WIN, win_rate=0.5, interval=(0.41, 0.59))
+
+    assert ["win_rate_over_base"] == _refresh(WIN, over_base=equal)
+
+
+def test_with_few_questions_not_worse_means_half_of_them() -> None:
+    """The interval says nothing there."""
+    few = replace(WIN, n=20, win_rate=0.5, interval=(0.3, 0.7))
+
+    assert [] == _refresh(few)
+    assert ["win_rate"] == _refresh(replace(few, win_rate=0.45))
+
+
 def test_moving_too_far_fails() -> None:
     """Also when the KL is not a number."""
-    assert ["kl"] == _failed(_run(kl=9.0))
+    assert ["kl"] == _failed(_run(kl=11.0))
     assert ["kl"] == _failed(_run(kl=float("nan")))
 
 
@@ -121,6 +151,7 @@ def test_the_sentence_holds_the_numbers() -> None:
     ("name", "value"),
     [
         ("min_win_rate_low", 1.0),
+        ("min_win_rate_parent", 1.0),
         ("max_key_fact_drop", -0.1),
         ("min_length_ratio", 2.0),
         ("max_kl", 0.0),
