@@ -4,10 +4,11 @@
 
 Without arguments it runs on the sample company.
 
-Steps: ingest; split the questions in two by a hash; simulate employees on one half; a cycle; compare the new policy with its SFT policy on
-the other half, judged by the same preference function; then more employees, and the worker starts a second cycle by itself because enough
-judgements wait. Prints one JSON object, kept after each step in the home's `benchmark/report.json`; every step is a `tacit` command that is echoed first. Steps that an earlier run finished in the
-same home are not repeated where the command itself is idempotent.
+Steps: ingest; split the questions in two by a hash; simulate employees on one half; a cycle; compare the new policy with its SFT policy,
+judged by the same preference function, on the other half and on the questions that the cycle held out (mostly derived from headings); then
+more employees, and the worker starts a second cycle by itself because enough judgements wait. Prints one JSON object, kept after each step
+in the home's `benchmark/report.json`; every step is a `tacit` command that is echoed first. Steps that an earlier run finished in the same
+home are not repeated where the command itself is idempotent.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ def split(questions: Path, folder: Path, seed: int) -> tuple[Path, Path]:
     return paths
 
 
-def compare(home: Path, new: str, old: str, unseen: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """New against old on the unseen questions, by the employees' own taste."""
+def compare(home: Path, new: str, old: str, unseen: Path | None, args: argparse.Namespace) -> dict[str, Any]:
+    """New against old by the employees' own taste: on the unseen questions, or on those that the cycle held out."""
+    questions = ["--questions", str(unseen)] if unseen else []
     return tacit(
         home, "policies", "compare", new, old,
-        "--questions", str(unseen), "--preferences", args.preferences, "--collection", args.collection,
+        *questions, "--preferences", args.preferences, "--collection", args.collection,
         "--samples", str(args.samples), "--temperature", str(args.temperature if args.samples > 1 else 0), "--seed", str(args.seed),
     )  # fmt: skip
 
@@ -114,6 +116,7 @@ def main() -> None:
     first = report.add("cycle", tacit(args.home, "train", "cycle"))
     sft = first["policy"].replace("ppo-", "sft-")
     report.add("compare_with_sft", compare(args.home, first["policy"], sft, unseen, args))
+    report.add("compare_with_sft_on_held_out", compare(args.home, first["policy"], sft, None, args))
     report.add("compare_with_base", compare(args.home, first["policy"], "base", unseen, args))
     if args.more_turns:
         report.add("second", second_cycle(args, asked))
