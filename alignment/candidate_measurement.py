@@ -17,6 +17,7 @@ from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, qu
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
 from alignment.win_rate import RewardJudge, WinRate, win_rate
 from chatbot.records import Answer, PolicyVersion, Sampling
+from chatbot.turn_preparation import for_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +98,10 @@ def _answer(
     answers: list[Answer] = []
     for start in range(0, len(prompts), settings.cycle.gate_batch):
         batch = prompts[start : start + settings.cycle.gate_batch]
-        completions = generator.generate([p.prepared.messages for p in batch], sampling)
+        turns = [for_policy(p.prepared, generator, sampling.max_new_tokens) for p in batch]
+        completions = generator.generate([turn.messages for turn in turns], sampling)
         answers += [
-            world.finish(p.prepared, c, generator, sampling) for p, c in zip(batch, completions, strict=True)
+            world.finish(turn, c, generator, sampling) for turn, c in zip(turns, completions, strict=True)
         ]
         progress(
             StageProgress(

@@ -28,17 +28,18 @@ from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
+from alignment.ppo_inputs import asked, in_learned_order, make_reward
 from alignment.records import (
     CycleResult,
     GateResult,
     ProgressFn,
-    RewardFunction,
     Run,
     StageProgress,
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot, load_snapshot
-from chatbot.prompt import PROMPT_VERSION, is_refusal
+from chatbot.evidence_order import EvidenceOrder
+from chatbot.prompt import PROMPT_VERSION
 from chatbot.records import PolicyVersion
 from knowledge_base.database import now
 
@@ -92,7 +93,8 @@ class Cycle:
         reward = self._reward(data, sft)
         if self._kind == "reward":
             return self._stop_early(sft_policy, "Stopped after the reward model, as asked.")
-        ppo = self._ppo(data, sft, reward)
+        order = self._order(data, reward)
+        ppo = self._ppo(data, sft, reward, order)
         if self._kind == "ppo":
             return self._stop_early(
                 self._publish(self._candidate("ppo", ppo, data)),
@@ -190,44 +192,51 @@ class Cycle:
             self._stage(JUDGE, train_judge)
         return result
 
-    def _ppo(self, data: LoadedSnapshot, sft: StageResult, reward: StageResult) -> StageResult:
+    def _order(self, data: LoadedSnapshot, reward: StageResult) -> EvidenceOrder | None:
+        from alignment.evidence_taste import learn_order
+        from alignment.reward_model import RewardModel
+
+        def learn() -> dict[str, Any]:
+            self._progress(StageProgress(stage="reward", done=0, total=1, note="order of the evidence"))
+            learned = learn_order(
+                RewardModel.load(reward.path),
+                asked(data.train.rollouts),
+                asked(data.held_out.rollouts),
+                self._settings.taste,
+            )
+            return {
+                "weights": dict(learned.order.weights) if learned.order else None,
+                "metrics": learned.metrics,
+            }
+
+        if not self._settings.taste.enabled:
+            return None
+        learned = self._finished.once("taste", learn)
+        self._metrics["taste"] = learned["metrics"] | {"weights": learned["weights"]}
+        return EvidenceOrder(weights=learned["weights"]) if learned["weights"] else None
+
+    def _ppo(
+        self, data: LoadedSnapshot, sft: StageResult, reward: StageResult, order: EvidenceOrder | None
+    ) -> StageResult:
         from alignment.ppo import train_ppo
 
         def train() -> StageResult:
-            return train_ppo(
+            result = train_ppo(
                 self._settings.ppo,
                 policy_dir=sft.path,
                 reference_dir=sft.path,
                 value_init_dir=reward.path,
-                prompts=[p for p in data.train.rollouts if p.prepared.answerable],
-                reward=self._reward_function(data, reward),
+                prompts=in_learned_order(asked(data.train.rollouts), order, self._world.render),
+                reward=make_reward(data, reward.path, self._settings.cycle),
                 out_dir=self._run.directory / "ppo",
                 work_dir=self._run.directory / "ppo_work",
                 progress=self._progress,
             )
+            if order is not None:
+                order.save(result.path)
+            return result
 
         return self._stage("ppo", train)
-
-    def _reward_function(self, data: LoadedSnapshot, reward: StageResult) -> RewardFunction:
-        from alignment.reward_functions import (
-            CautiousOnRefusals,
-            GroundednessReward,
-            RewardOfShownText,
-            WeightedReward,
-        )
-        from alignment.reward_model import RewardModel
-
-        settings = self._settings.cycle
-        learned: RewardFunction = RewardOfShownText(
-            RewardModel.load(reward.path), rejected=settings.rejected_score
-        )
-        judged = [text for row in data.train.judgements for text in row.completions]
-        if sum(map(is_refusal, judged)) < settings.judged_refusals:
-            learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)
-        # A preference reward alone pays for lies that look right: groundedness is part of what is maximised.
-        return WeightedReward(
-            [(learned, settings.reward_weight), (GroundednessReward(), settings.groundedness_weight)]
-        )
 
     def _gates(self, data: LoadedSnapshot, ppo: StageResult) -> list[GateResult]:
         def measure() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from alignment.datasets import DatasetSettings
+from alignment.evidence_taste import TasteSettings
 from alignment.gates import GateSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.reward_training import RewardSettings
@@ -59,5 +60,6 @@ class TrainingSettings:
     snapshot: DatasetSettings = field(default_factory=DatasetSettings)
     sft: SftSettings = field(default_factory=SftSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
+    taste: TasteSettings = field(default_factory=TasteSettings)
     ppo: PpoSettings = field(default_factory=PpoSettings)
     gates: GateSettings = field(default_factory=GateSettings)

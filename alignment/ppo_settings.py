@@ -40,7 +40,7 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 60
+    steps: int = 40
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""

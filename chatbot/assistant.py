@@ -30,7 +30,7 @@ from chatbot.protocols import Generator
 from chatbot.records import Answer, Completion, PreparedTurn, Sampling
 from chatbot.settings import AbstentionSettings, AssistantSettings, GroundingSettings
 from chatbot.turn_events import TextWritten, TurnEvent, TurnFinished, TurnPrepared
-from chatbot.turn_preparation import TurnPreparation
+from chatbot.turn_preparation import TurnPreparation, for_policy
 from knowledge_base.errors import UsageError
 from knowledge_base.protocols import Retriever
 from knowledge_base.records import Reader
@@ -212,6 +212,7 @@ class Assistant:
             raise UsageError(f"n is {n}: ask for at least 1 answer")
         sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
         generator = self._policies.generator(policy_id)
+        prepared = [for_policy(turn, generator, self._settings.max_new_tokens) for turn in prepared]
         different: list[dict[str, Answer]] = [{} for _ in prepared]
         repeats: list[list[Answer]] = [[] for _ in prepared]
         for place, turn in enumerate(prepared):

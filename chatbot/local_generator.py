@@ -21,6 +21,7 @@ from typing import Any
 
 from chatbot.decoding import TextPieces, TokenDrawer, is_looping
 from chatbot.errors import GenerationError
+from chatbot.evidence_order import EvidenceOrder
 from chatbot.fair_lock import FairLock
 from chatbot.model_loading import load_model
 from chatbot.prompt import Message, render_prompt
@@ -53,6 +54,7 @@ class LocalGenerator:
         self._settings = settings or LocalGeneratorSettings()
         self._policy_id = policy_id
         self._loaded = load_model(path_or_id, self._settings, adapter)
+        self._evidence_order = EvidenceOrder.load(Path(path_or_id))
         self._lock = FairLock()
         accepted = inspect.signature(self._loaded.model.forward).parameters
         self._takes_positions = "position_ids" in accepted
@@ -67,6 +69,11 @@ class LocalGenerator:
     def context_tokens(self) -> int:
         """Prompt and completion together, in tokens."""
         return self._loaded.context_tokens
+
+    @property
+    def evidence_order(self) -> EvidenceOrder | None:
+        """In which order it wants to read its evidence, when its bundle says so."""
+        return self._evidence_order
 
     @property
     def tokenizer(self) -> Any:

@@ -55,6 +55,11 @@ class OpenAIGenerator:
         """Prompt and completion together, in tokens, as configured."""
         return self._settings.context_tokens
 
+    @property
+    def evidence_order(self) -> None:
+        """No order was learned for a model of another server."""
+        return None
+
     def count_tokens(self, text: str) -> int:
         """An upper estimate: one token per three characters, rounded up."""
         return -(-len(text) // _CHARACTERS_PER_TOKEN)

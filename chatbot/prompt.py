@@ -35,6 +35,7 @@ _SPACE = re.compile(r"\s+")
 _NO_HEADING = "(no heading)"
 # Evidence lines hold no line break of their own, so the block ends at the first empty line.
 _EVIDENCE_BLOCK = re.compile(r"(Question: ([^\n]*))\n\nEvidence:\n((?:[^\n]+\n)+)\nQuestion: \2")
+_USER_MESSAGE = re.compile(r"Question: ([^\n]*)\n\nEvidence:\n")
 _EVIDENCE_LINE = re.compile(r"^(\d{1,2})\. (.*) \[\1\]$", re.MULTILINE)
 
 
@@ -167,6 +168,16 @@ def read_prompt(prompt: str) -> ReadPrompt | None:
     found = blocks[-1]
     evidence = {int(line[1]): line[2] for line in _EVIDENCE_LINE.finditer(found[3])}
     return ReadPrompt(question=found[2], evidence=evidence)
+
+
+def read_question(content: str) -> str | None:
+    r"""What the user message of a turn asks; None when it was not made here.
+
+    >>> read_question("Question: Why?\n\nEvidence:\n(none)\n\nQuestion: Why?")
+    'Why?'
+    """
+    found = _USER_MESSAGE.match(content)
+    return found[1] if found else None
 
 
 def without_evidence(prompt: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from chatbot.evidence_order import EvidenceOrder
 from chatbot.prompt import Message
 from chatbot.records import Completion, Sampling
 
@@ -29,6 +30,10 @@ class Generator(Protocol):
     @property
     def context_tokens(self) -> int:
         """How many tokens prompt and completion may take together."""
+
+    @property
+    def evidence_order(self) -> EvidenceOrder | None:
+        """In which order it wants to read its evidence; None for the order in which it was chosen."""
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes."""

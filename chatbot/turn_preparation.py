@@ -10,14 +10,16 @@ never has to be cut afterwards, and weak evidence ends the turn here, before any
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from chatbot.abstention import support
 from chatbot.evidence import EvidenceSelector
+from chatbot.evidence_order import EvidenceOrder
 from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
-from chatbot.prompt import PROMPT_VERSION, Message, build_messages
+from chatbot.prompt import PROMPT_VERSION, Message, build_messages, read_question
 from chatbot.prompt_budget import PromptBudget, as_numbered
 from chatbot.protocols import Generator
-from chatbot.records import PreparedTurn
+from chatbot.records import EvidenceSentence, PreparedTurn
 from chatbot.settings import AbstentionSettings, AssistantSettings
 from knowledge_base.errors import UsageError
 from knowledge_base.protocols import Retriever
@@ -97,7 +99,7 @@ class TurnPreparation:
             search_text, passages, lambda chosen: budget.fits(asked, chosen, shown)
         )
         strength = support(search_text, evidence, self._abstention)
-        return PreparedTurn(
+        prepared = PreparedTurn(
             question=question,
             search_text=search_text,
             passages=tuple(passages),
@@ -107,6 +109,7 @@ class TurnPreparation:
             support=strength,
             versions=self._versions(),
         )
+        return for_policy(prepared, generator, self._settings.max_new_tokens)
 
     def _versions(self) -> dict[str, str]:
         return {
@@ -114,3 +117,42 @@ class TurnPreparation:
             "retriever": self._retriever.version,
             "prompt": PROMPT_VERSION,
         }
+
+
+def for_policy(prepared: PreparedTurn, generator: Generator, max_new_tokens: int) -> PreparedTurn:
+    """A turn as a policy wants to read it; one whose policy learned no order is returned as it is.
+
+    Args:
+        prepared: A turn, in any order.
+        generator: Of the policy.
+        max_new_tokens: Room to leave for the answer.
+    """
+    order = generator.evidence_order
+    if order is None:
+        return prepared
+    budget = PromptBudget(generator, max_new_tokens)
+    return in_order(prepared, order, budget.fits)
+
+
+def in_order(
+    prepared: PreparedTurn,
+    order: EvidenceOrder,
+    fits: Callable[[str, Sequence[EvidenceSentence], Sequence[Message]], bool] = lambda *_: True,
+) -> PreparedTurn:
+    """A turn with its evidence sorted and numbered anew; without evidence it stays as it is.
+
+    Args:
+        prepared: A turn, in any order.
+        order: See `EvidenceOrder`.
+        fits: Whether question, evidence and history leave room for an answer. Another order can need more lines of headings; then
+            the last sentences go.
+    """
+    question = read_question(prepared.messages[-1].content)
+    if not prepared.evidence or question is None:
+        return prepared
+    history = prepared.messages[1:-1]
+    evidence = order.sort(prepared.search_text, prepared.evidence)
+    while len(evidence) > 1 and not fits(question, evidence, history):
+        evidence.pop()
+    messages = build_messages(question, as_numbered(evidence), history)
+    return replace(prepared, evidence=tuple(evidence), messages=tuple(messages))

@@ -38,7 +38,7 @@ from knowledge_base.loaders.limits import LoadLimits
 from knowledge_base.retriever import RetrievalSettings
 from ui.home import Home
 
-TRAINING_SECTIONS = ("cycle", "snapshot", "sft", "reward", "ppo", "gates")
+TRAINING_SECTIONS = ("cycle", "snapshot", "sft", "reward", "taste", "ppo", "gates")
 """Sections parsed by `training_settings` when something trains."""
 
 S = TypeVar("S")

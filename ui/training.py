@@ -19,6 +19,7 @@ from alignment.cycle import Cycle, CycleKind
 from alignment.cycle_settings import CycleSettings, TrainingSettings
 from alignment.datasets import DatasetSettings, Permissions
 from alignment.errors import RunCancelled, TrainingError
+from alignment.evidence_taste import TasteSettings
 from alignment.gates import GateSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
@@ -164,6 +165,7 @@ def load_training_settings(services: Services, overrides: Sequence[str] = ()) ->
         snapshot=training_settings(settings, "snapshot", DatasetSettings, overrides),
         sft=training_settings(settings, "sft", SftSettings, overrides),
         reward=training_settings(settings, "reward", RewardSettings, overrides),
+        taste=training_settings(settings, "taste", TasteSettings, overrides),
         ppo=training_settings(settings, "ppo", PpoSettings, overrides),
         gates=training_settings(settings, "gates", GateSettings, overrides),
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chatbot.errors import GenerationError
+from chatbot.evidence_order import EvidenceOrder
 from chatbot.prompt import Message, render_prompt
 from chatbot.protocols import Delta, Generator
 from chatbot.records import Completion, PolicyVersion, Sampling
@@ -36,9 +37,15 @@ class FakeGenerator:
     """Writes scripted completions in turn, the last one for ever; counts words as tokens."""
 
     def __init__(
-        self, *completions: str, policy_id: str = "base", context_tokens: int = 1_000, ended: bool = True
+        self,
+        *completions: str,
+        policy_id: str = "base",
+        context_tokens: int = 1_000,
+        ended: bool = True,
+        evidence_order: EvidenceOrder | None = None,
     ) -> None:
         self.policy_id = policy_id
+        self.evidence_order = evidence_order
         self.context_tokens = context_tokens
         self.prompts: list[list[Message]] = []
         self.samplings: list[Sampling] = []

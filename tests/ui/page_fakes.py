@@ -34,6 +34,7 @@ class QuotingGenerator:
     """Answers with evidence sentences and their marks; which one depends on policy and seed, so that samples differ."""
 
     context_tokens = 2_000
+    evidence_order = None
 
     def __init__(self, policy_id: str = "base", *, offset: int = 0, delay_seconds: float = 0.0) -> None:
         self.policy_id = policy_id

@@ -1,0 +1,72 @@
+"""What PPO is given by a cycle: the prompts it samples for and the reward it maximises.
+
+Knows nothing of training loops. Different from a reward model alone: the sum holds groundedness, and what the reward model cannot know,
+refusals nobody judged and completions nobody would be shown, is bounded (`reward_functions`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alignment.cycle_settings import CycleSettings
+from alignment.records import RewardFunction, RolloutPrompt
+from alignment.snapshot import LoadedSnapshot
+from chatbot.evidence_order import EvidenceOrder
+from chatbot.prompt import Message, is_refusal
+from chatbot.turn_preparation import in_order
+
+
+def asked(prompts: Sequence[RolloutPrompt]) -> list[RolloutPrompt]:
+    """Those that a model would be asked: where the evidence is too weak, no policy writes."""
+    return [prompt for prompt in prompts if prompt.prepared.answerable]
+
+
+def in_learned_order(
+    prompts: Sequence[RolloutPrompt],
+    order: EvidenceOrder | None,
+    render: Callable[[Sequence[Message]], str],
+) -> list[RolloutPrompt]:
+    """The prompts as the policy will read them when it serves.
+
+    Args:
+        prompts: Their evidence in any order.
+        order: Learned; None leaves them as they are.
+        render: Messages to the prompt in the policy's template.
+    """
+    if order is None:
+        return list(prompts)
+    turns = [in_order(prompt.prepared, order) for prompt in prompts]
+    return [
+        dataclasses.replace(prompt, prepared=turn, prompt=render(turn.messages))
+        for prompt, turn in zip(prompts, turns, strict=True)
+    ]
+
+
+def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings) -> RewardFunction:
+    """What a completion is worth: the reward model's score of what people would be shown, and groundedness.
+
+    Args:
+        data: What the reward model was trained on: how many refusals it has seen decides what it may say of them.
+        reward_dir: Of the reward model.
+        settings: Weights and bounds.
+    """
+    from alignment.reward_functions import (
+        CautiousOnRefusals,
+        GroundednessReward,
+        RewardOfShownText,
+        WeightedReward,
+    )
+    from alignment.reward_model import RewardModel
+
+    learned: RewardFunction = RewardOfShownText(
+        RewardModel.load(reward_dir), rejected=settings.rejected_score
+    )
+    judged = [text for row in data.train.judgements for text in row.completions]
+    if sum(map(is_refusal, judged)) < settings.judged_refusals:
+        learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)
+    # A preference reward alone pays for lies that look right: groundedness is part of what is maximised.
+    return WeightedReward(
+        [(learned, settings.reward_weight), (GroundednessReward(), settings.groundedness_weight)]
+    )
