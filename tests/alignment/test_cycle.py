@@ -15,6 +15,7 @@ import pytest
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import CycleResult, StageProgress
 from chatbot.bundles import verify_bundle
+from chatbot.evidence_order import FEATURES, ORDER_FILE, EvidenceOrder
 from knowledge_base.errors import UsageError
 from tests.tiny_home import QUESTIONS, TINY_CYCLE
 from ui.wiring import Services, open_services
@@ -197,6 +198,26 @@ def test_a_successor_is_compared_with_the_last_policy_and_with_the_base_model(se
     assert "over its parent" in reasons["win_rate"]
     assert "over the base model" in reasons["win_rate_over_base"]
     assert "win_rate_over_base" not in {gate.name for gate in first.gates}
+
+
+def test_a_learned_order_of_the_evidence_is_part_of_the_policy(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies in the bundle, under its hash, and the promoted policy's next turn is prepared in it."""
+    import alignment.evidence_taste
+
+    order = EvidenceOrder(weights=dict.fromkeys(FEATURES, 0.0) | {"log_words": -1.0})
+    learned = alignment.evidence_taste.LearnedOrder(order=order, metrics={"kept": 1.0})
+    monkeypatch.setattr(alignment.evidence_taste, "learn_order", lambda *_: learned)
+    before = services.assistant.prepare(QUESTIONS[0][0], services.reader(None))
+    result = _train(services, *LENIENT)
+    policy = services.registry.get(str(result.policy_id))
+    after = services.assistant.prepare(QUESTIONS[0][0], services.reader(None))
+
+    assert order == EvidenceOrder.load(Path(policy.path))
+    assert ORDER_FILE in policy.manifest["files"]
+    assert order.sort(QUESTIONS[0][0], before.evidence) == list(after.evidence)
+    assert order.weights == result.metrics["taste"]["weights"]
 
 
 def test_a_stage_that_breaks_is_resumed_without_repeating_the_others(
