@@ -206,13 +206,14 @@ class Cycle:
             )
             return {
                 "weights": dict(learned.order.weights) if learned.order else None,
+                "worth": learned.worth,
                 "metrics": learned.metrics,
             }
 
         if not self._settings.taste.enabled:
             return None
         learned = self._finished.once("taste", learn)
-        self._metrics["taste"] = learned["metrics"] | {"weights": learned["weights"]}
+        self._metrics["taste"] = learned
         return EvidenceOrder(weights=learned["weights"]) if learned["weights"] else None
 
     def _ppo(
@@ -324,6 +325,7 @@ class Cycle:
             "prompt_version": PROMPT_VERSION,
             "snapshot": str(data.snapshot.path),
             "snapshot_hash": data.snapshot.hash,
+            "taste": self._metrics.get("taste") if stage == "ppo" else None,
             "reward_model": str(self._run.directory / "reward") if stage == "ppo" else None,
             "settings": dataclasses.asdict(self._settings),
             "metrics": result.metrics,

@@ -57,6 +57,9 @@ class LearnedOrder:
 
     order: EvidenceOrder | None
     """None when it does not help, or nobody can say."""
+    worth: dict[str, float]
+    """What a standard deviation of each feature is worth, in rewards, similarity's caution left out; for people to read. Empty when
+    nothing was fitted."""
     metrics: dict[str, float]
     """`first_before`, `first_after`: mean reward of quoting the first sentence of held-out prompts; `gain_low`: low end of the 95%
     interval of their difference; `explained`: share of the rewards' variance within a held-out prompt that the fit explains;
@@ -80,9 +83,10 @@ def learn_order(
     train, test = _score(reward, prompts), _score(reward, held_out)
     metrics = {"n_prompts": float(len(train)), "n_held_out": float(len(test)), "kept": 0.0}
     if not train or len(test) < settings.min_held_out:
-        return LearnedOrder(order=None, metrics=metrics)
-    order, fitted = _fit(train, settings)
-    metrics["explained"] = _explained(fitted, test)
+        return LearnedOrder(order=None, worth={}, metrics=metrics)
+    fit = _fit(train, settings)
+    order = fit.order
+    metrics["explained"] = _explained(fit.taste, test)
     before = np.array([turn.rewards[0] for turn in test])
     after = np.array([turn.rewards[turn.first_by(order)] for turn in test])
     gains = after - before
@@ -94,7 +98,7 @@ def learn_order(
         "gain_low": low,
         "kept": float(kept),
     }
-    return LearnedOrder(order=order if kept else None, metrics=metrics)
+    return LearnedOrder(order=order if kept else None, worth=fit.worth, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,17 @@ def _score(reward: RewardFunction, prompts: Sequence[RolloutPrompt]) -> list[_Sc
     return turns
 
 
-def _fit(turns: Sequence[_ScoredTurn], settings: TasteSettings) -> tuple[EvidenceOrder, Array]:
-    """The order, caution included, and the taste's weights alone (F,).
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A taste, and the order that comes of it with caution."""
+
+    order: EvidenceOrder
+    taste: Array  # (F,)
+    worth: dict[str, float]
+
+
+def _fit(turns: Sequence[_ScoredTurn], settings: TasteSettings) -> _Fit:
+    """Learn what the features are worth.
 
     Ridge regression within prompts: how good a prompt's evidence is altogether says nothing about its order. The place a sentence had is
     a regressor as well and then left out, since a reward model may like low numbers, and numbers are what the order hands out.
@@ -148,16 +161,17 @@ def _fit(turns: Sequence[_ScoredTurn], settings: TasteSettings) -> tuple[Evidenc
     rewards = np.concatenate([_centred(turn.rewards) for turn in turns])
     deviations = seen.std(axis=0)
     usable = deviations > _LEAST_DEVIATION
-    scaled = np.where(usable, seen / np.where(usable, deviations, 1.0), 0.0)
-    grams = scaled.T @ scaled + max(settings.penalty, 1e-9) * np.eye(scaled.shape[1])
-    weights = np.where(
-        usable, np.linalg.solve(grams, scaled.T @ rewards) / np.where(usable, deviations, 1.0), 0.0
-    )
-    taste = weights[:-1]
-    cautious = taste.copy()
-    if usable[0]:
-        cautious[0] += settings.caution / deviations[0]
-    return EvidenceOrder(weights=dict(zip(FEATURES, map(float, cautious), strict=True))), taste
+    divisors = np.where(usable, deviations, np.inf)  # what does not vary is worth nothing
+    scaled = seen / divisors
+    gram = scaled.T @ scaled + max(settings.penalty, _LEAST_DEVIATION) * np.eye(scaled.shape[1])
+    worth = np.linalg.solve(gram, scaled.T @ rewards)[:-1]
+    taste = worth / divisors[:-1]
+    cautious = taste + np.eye(len(FEATURES))[0] * settings.caution / divisors[0]
+    return _Fit(order=EvidenceOrder(weights=_by_name(cautious)), taste=taste, worth=_by_name(worth))
+
+
+def _by_name(values: Array) -> dict[str, float]:
+    return dict(zip(FEATURES, map(float, values), strict=True))
 
 
 def _explained(weights: Array, turns: Sequence[_ScoredTurn]) -> float:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from chatbot.records import User
 from knowledge_base.database import now
-from ui import ops_handlers, ops_view
+from ui import ops_handlers, ops_view, policy_view
 from ui.fragments import Act, notice, read_act
 from ui.look import PRODUCT, header_bar, live_html, notice_html
 from ui.page_guard import attempt, signed_in
@@ -109,7 +109,7 @@ class _OpsEvents:
         return ops_view.render_schedule(ops_handlers.load_schedule(self.services))
 
     def _policies(self, selected: str) -> str:
-        return ops_view.render_policies(self.services.registry.list(), selected)
+        return policy_view.render_policies(self.services.registry.list(), selected)
 
     def _runs(self) -> str:
         return ops_view.render_runs(self.services.runs.list(N_RUNS))

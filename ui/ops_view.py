@@ -1,4 +1,4 @@
-"""The ops page's pieces: figures and charts, the training run, the schedule, policies and their gates. Records to HTML, nothing else."""
+"""The ops page's pieces: figures and charts, the training run, the schedule. Records to HTML, nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import date
 from typing import Any
 
 from alignment.records import Run
-from chatbot.records import PolicyVersion
 from knowledge_base.database import now
 from ui.fragments import (
     ago,
@@ -188,88 +187,6 @@ def render_schedule(view: ScheduleView) -> str:
     )  # fmt: skip
     body = f"<div class='t-row' style='align-items:start'>{fields}</div><div class='t-row' style='margin-top:.8rem'><button class='t-button'>Save the schedule</button></div>"
     return card("Schedule", f"<p>{esc(told_text)}{by}</p>{form('save-schedule', body, data_keep=True)}")
-
-
-def render_policies(policies: Sequence[PolicyVersion], selected: str) -> str:
-    """All policies, and the selected one in full."""
-    serving = next((p for p in policies if p.state == "serving"), None)
-    rows = [
-        [
-            f"<button class='t-button small quiet'{attributes(data_act='select', data_policy=p.id, data_focus=p.id, aria_pressed=str(p.id == selected).lower())}><code>{esc(p.id)}</code></button>",
-            badge(p.state, STATE_BADGES[p.state]),
-            esc(p.stage),
-            esc(p.parent or "–"),
-            _gate_count(p),
-            ago(p.created_at),
-        ]
-        for p in policies
-    ]
-    can_roll_back = any(p.state == "retired" for p in policies)
-    roll_back = button(
-        "Roll back", "roll-back", kind="danger small",
-        data_confirm=f"Stop serving {serving.id} and go back to what served before?", data_confirm_label="Roll back",
-    ) if serving and can_roll_back else ""  # fmt: skip
-    listed = table(
-        ("Policy", "State", "Stage", "From", "Gates", "Made"),
-        rows,
-        empty="No policy yet.",
-        caption="Policies",
-    )
-    chosen = next((p for p in policies if p.id == selected), serving)
-    return card("Policies", listed, aside=roll_back) + (_render_policy(chosen) if chosen else "")
-
-
-def _gate_count(policy: PolicyVersion) -> str:
-    if not policy.gates:
-        return "–"
-    passed = sum(bool(gate.get("passed")) for gate in policy.gates)
-    return badge(f"{passed} of {len(policy.gates)}", "good" if passed == len(policy.gates) else "bad")
-
-
-def _render_policy(policy: PolicyVersion) -> str:
-    reason = f"<p class='t-muted'>{esc(policy.reason)}</p>" if policy.reason else ""
-    gates = "".join(
-        f"<li>{badge('passed', 'good') if gate.get('passed') else badge('failed', 'bad')}"
-        f"<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
-        for gate in policy.gates
-    )
-    shown = (
-        f"<ul class='t-gates'>{gates}</ul>"
-        if gates
-        else "<p class='t-muted'>No gates were run for this one.</p>"
-    )
-    numbers = render_metrics(policy.metrics)
-    more = f"<details class='t-more'><summary>All metrics</summary>{numbers}</details>" if numbers else ""
-    title = f"{policy.id} · why it {'serves' if policy.state == 'serving' else 'may or may not serve'}"
-    return card(title, reason + shown + more + _force(policy), aside=_promote(policy))
-
-
-def _promote(policy: PolicyVersion) -> str:
-    if policy.state in ("serving", "rejected"):
-        return badge(policy.state, STATE_BADGES[policy.state])
-    return button(
-        "Promote", "promote", kind="main small", data_policy=policy.id,
-        data_confirm=f"Let {policy.id} answer from the next question on?", data_confirm_label="Promote",
-    )  # fmt: skip
-
-
-def _force(policy: PolicyVersion) -> str:
-    if policy.state != "rejected":
-        return ""
-    body = (
-        field(
-            "Why it should serve although it was rejected; goes to the audit trail",
-            "reason",
-            required=True,
-            maxlength=500,
-        )
-        + "<button class='t-button danger'>Promote anyway</button>"
-    )
-    asked = form(
-        "force-promote", f"<div class='t-row'>{body}</div>", data_policy=policy.id,
-        data_confirm=f"{policy.id} failed a gate. Let it serve anyway?", data_confirm_label="Promote anyway",
-    )  # fmt: skip
-    return f"<details class='t-more'><summary>Promote anyway</summary>{asked}</details>"
 
 
 def render_runs(runs: Sequence[Run]) -> str:

@@ -207,7 +207,7 @@ def test_a_learned_order_of_the_evidence_is_part_of_the_policy(
     import alignment.evidence_taste
 
     order = EvidenceOrder(weights=dict.fromkeys(FEATURES, 0.0) | {"log_words": -1.0})
-    learned = alignment.evidence_taste.LearnedOrder(order=order, metrics={"kept": 1.0})
+    learned = alignment.evidence_taste.LearnedOrder(order=order, worth={}, metrics={"kept": 1.0})
     monkeypatch.setattr(alignment.evidence_taste, "learn_order", lambda *_: learned)
     before = services.assistant.prepare(QUESTIONS[0][0], services.reader(None))
     result = _train(services, *LENIENT)
@@ -217,7 +217,7 @@ def test_a_learned_order_of_the_evidence_is_part_of_the_policy(
     assert order == EvidenceOrder.load(Path(policy.path))
     assert ORDER_FILE in policy.manifest["files"]
     assert order.sort(QUESTIONS[0][0], before.evidence) == list(after.evidence)
-    assert order.weights == result.metrics["taste"]["weights"]
+    assert order.weights == result.metrics["taste"]["weights"] == policy.manifest["taste"]["weights"]
 
 
 def test_a_stage_that_breaks_is_resumed_without_repeating_the_others(

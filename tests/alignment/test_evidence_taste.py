@@ -80,6 +80,7 @@ def test_a_taste_for_the_questions_words_puts_sentences_that_hold_them_first() -
     assert learned.metrics["first_before"] < 1.5
     assert learned.metrics["explained"] > 0.8
     assert 1.0 == learned.metrics["kept"]
+    assert max(learned.worth, key=lambda name: learned.worth[name]) == "takes_up_question"
 
 
 def test_a_reward_without_a_pattern_leaves_the_order_alone() -> None:

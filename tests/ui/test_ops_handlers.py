@@ -13,7 +13,7 @@ from chatbot.records import User
 from knowledge_base.database import now
 from knowledge_base.errors import AccessDeniedError, NotFoundError, UsageError
 from tests.ui.page_fakes import act, add_policy, add_user
-from ui import chat_turns, ops_handlers, ops_view
+from ui import chat_turns, ops_handlers, ops_view, policy_view
 from ui.ops_page import _OpsEvents
 from ui.wiring import Services
 
@@ -158,11 +158,32 @@ def test_gates_are_told_in_plain_words(services: Services) -> None:
     """Name, verdict and the sentence with the numbers."""
     add_policy(services, "ppo-1")
 
-    shown = ops_view.render_policies(services.registry.list(), "ppo-1")
+    shown = policy_view.render_policies(services.registry.list(), "ppo-1")
 
     assert "win rate" in shown
     assert "wins 60% of 50 comparisons" in shown
     assert "passed" in shown
+
+
+def test_what_a_policy_learned_to_quote_first_is_told_in_plain_words(services: Services) -> None:
+    """The strongest first, noise left out."""
+    worth = {"log_words": -0.2, "takes_up_question": 0.4, "ends_whole": 0.01}
+    add_policy(services, "ppo-1", manifest={"taste": {"weights": {"similarity": 1.0}, "worth": worth}})
+
+    shown = policy_view.render_policies(services.registry.list(), "ppo-1")
+
+    assert shown.index("takes up the question") < shown.index("<span>long</span>")
+    assert "ends like a sentence" not in shown
+    assert "It reads such sentences of the evidence first." in shown
+
+
+def test_a_taste_that_did_not_help_is_said_to_be_left_out(services: Services) -> None:
+    """Learned, measured on held-out questions, not used."""
+    add_policy(services, "ppo-1", manifest={"taste": {"weights": None, "worth": {"log_words": -0.2}}})
+
+    assert "stays in the order of similarity" in policy_view.render_policies(
+        services.registry.list(), "ppo-1"
+    )
 
 
 @pytest.mark.parametrize("role", ["employee", "admin"])
