@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from chatbot import tables
 from chatbot.answers import StoredAnswer
 from chatbot.errors import FeedbackError
 from chatbot.judgements import judged_text
+from chatbot.prompt import renumbered
 from chatbot.records import JudgedAnswer, Judgement, JudgementKind
 from knowledge_base.database import new_id
 from knowledge_base.errors import NotFoundError
@@ -28,8 +30,8 @@ def judgement_of(
 ) -> Judgement:
     """A judgement of stored answers, with their lineage but without a verdict yet.
 
-    `extra` holds `prompts`, one an answer, when the answers were written for different prompts (policies with different templates, or
-    other evidence), and `shown`, one an answer, when grounding changed what the model wrote.
+    Answers of policies that read the same evidence in another order get the numbers of one prompt. `extra` holds `prompts`, one an answer,
+    when the answers were written for prompts that differ in more (other templates, other evidence), and `shown`, one an answer, when grounding changed what the model wrote.
 
     Raises:
         FeedbackError: there are no answers.
@@ -37,10 +39,18 @@ def judgement_of(
     if not answers:
         raise FeedbackError("name at least two answers to compare")
     documents = [document for answer in answers for document in answer.document_ids]
-    prompts = list(dict.fromkeys(answer.prompt for answer in answers if answer.prompt))
+    # Not the first: the same comparison named the other way round is the same judgement.
+    prompt = min((answer.prompt for answer in answers if answer.prompt), default="")
+    judged = [_as_judged(answer) for answer in answers]
+    in_its_numbers = [
+        renumbered(ours.text, answer.prompt, prompt) if answer.prompt else ours.text
+        for ours, answer in zip(judged, answers, strict=True)
+    ]
     extra: dict[str, Any] = {}
-    if len(prompts) > 1:
+    if None in in_its_numbers:
         extra["prompts"] = [answer.prompt for answer in answers]
+    else:
+        judged = [replace(ours, text=text or "") for ours, text in zip(judged, in_its_numbers, strict=True)]
     if any(
         answer.grounding and (answer.grounding.fell_back or answer.grounding.dropped) for answer in answers
     ):
@@ -51,10 +61,10 @@ def judgement_of(
         user_id=user_id,
         subject=subject,
         question=answers[0].question,
-        prompt=prompts[0] if prompts else "",
+        prompt=prompt,
         document_ids=tuple(dict.fromkeys(documents)),
         all_open=all(answer.all_open for answer in answers),
-        answers=tuple(_as_judged(answer) for answer in answers),
+        answers=tuple(judged),
         surface=surface,
         extra=extra,
     )

@@ -189,6 +189,33 @@ def without_evidence(prompt: str) -> str:
     return _EVIDENCE_BLOCK.sub(r"\1", prompt)
 
 
+def renumbered(text: str, written_for: str, prompt: str) -> str | None:
+    """A completion of one rendered prompt as it would read under another that shows the same evidence in another order.
+
+    Args:
+        text: With the numbers of `written_for`.
+        written_for: The prompt it completes.
+        prompt: The prompt whose numbers are wanted.
+
+    Returns:
+        None when the prompts differ in more than the order of their evidence.
+    """
+    if written_for == prompt:
+        return text
+    old, new = read_prompt(written_for), read_prompt(prompt)
+    if old is None or new is None or without_evidence(written_for) != without_evidence(prompt):
+        return None
+    places = {sentence: number for number, sentence in new.evidence.items()}
+    if set(old.evidence.values()) != set(places):
+        return None
+
+    def renumber(mark: re.Match[str]) -> str:
+        sentence = old.evidence.get(int(mark[1]))
+        return mark[0] if sentence is None else mark[0].replace(mark[1], str(places[sentence]))
+
+    return _CITATION.sub(renumber, text)
+
+
 def is_refusal(text: str) -> bool:
     """Whether a completion is the refusal, ignoring case, white space and citations."""
     folded = _SPACE.sub(" ", _CITATION.sub("", text)).strip().lower().replace("’", "'")

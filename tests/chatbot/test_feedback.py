@@ -179,6 +179,40 @@ def test_the_same_comparison_named_the_other_way_round_is_a_double_click(
     assert rows(db) == 1
 
 
+def test_answers_to_the_same_evidence_in_another_order_can_be_compared_and_learned_from(
+    feedback: FeedbackStore, db: Database, alice: User
+) -> None:
+    """Both completions get the numbers of one prompt, whichever answer is named first."""
+    question, lines = (
+        "Question: Why?",
+        ("1. Ask early. [1]\n2. Book online. [2]", "1. Book online. [1]\n2. Ask early. [2]"),
+    )
+    prompts = [f"{question}\n\nEvidence:\n{shown_lines}\n\n{question}" for shown_lines in lines]
+    (a,), (b,) = (
+        shown(db, alice, completion="Ask early. [1]", prompt=prompts[0], grounding=None),
+        shown(db, alice, completion="Book online. [1]", prompt=prompts[1], grounding=None),
+    )
+    judgement = feedback.compare(alice, a, b, "left")
+    feedback.rank(alice, [b, a], [[1], [0]])
+
+    assert ["Ask early. [1]", "Book online. [2]"] == [answer.text for answer in judgement.answers]
+    assert prompts[0] == judgement.prompt
+    assert "prompts" not in judgement.extra
+    assert rows(db) == 1
+
+
+def test_answers_to_different_evidence_keep_their_own_prompts(
+    feedback: FeedbackStore, db: Database, alice: User
+) -> None:
+    """Their scores do not compare, so a snapshot leaves them out."""
+    (a,), (b,) = (
+        shown(db, alice, completion="Ask early. [1]", prompt="one prompt"),
+        shown(db, alice, completion="Book online. [1]", prompt="another"),
+    )
+
+    assert ["one prompt", "another"] == feedback.compare(alice, a, b, "left").extra["prompts"]
+
+
 @pytest.mark.parametrize(
     ("verdict", "ranking", "both_bad"),
     [

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from chatbot.prompt import NumberedEvidence, build_messages, cited_numbers, without_evidence
+from chatbot.prompt import (
+    NumberedEvidence,
+    build_messages,
+    cited_numbers,
+    renumbered,
+    without_evidence,
+)
 
 
 def shown(*evidence: tuple[str, str], question: str = "How much leave?") -> str:
@@ -47,3 +53,28 @@ def test_line_breaks_in_documents_and_questions_stay_out() -> None:
 def test_no_evidence_is_said_to_be_none() -> None:
     """The model is told that nothing was found."""
     assert "Evidence:\n(none)\n" in shown()
+
+
+FIRST = shown(("Leave", "You get 25 days."), ("Leave", "Ask early."), ("Travel", "Book online."))
+SECOND = shown(("Travel", "Book online."), ("Leave", "You get 25 days."), ("Leave", "Ask early."))
+
+
+def test_a_completion_keeps_its_meaning_under_the_numbers_of_another_order() -> None:
+    """Two policies read the same evidence in different orders; people compare what they wrote."""
+    assert "Ask early. [2] Book online. [3]" == renumbered("Ask early. [3] Book online. [1]", SECOND, FIRST)
+    assert "Ask early. [3]" == renumbered("Ask early. [2]", FIRST, SECOND)
+    assert "Ask early. [2]" == renumbered("Ask early. [2]", FIRST, FIRST)
+
+
+def test_a_number_without_evidence_stays_as_it_is() -> None:
+    """It means nothing in either order."""
+    assert "Ask early. [9]" == renumbered("Ask early. [9]", SECOND, FIRST)
+
+
+def test_prompts_that_show_different_things_have_no_common_numbers() -> None:
+    """Other evidence, another question, or no prompt of ours at all."""
+    fewer = shown(("Leave", "You get 25 days."), ("Leave", "Ask early."))
+
+    assert renumbered("Ask early. [2]", fewer, FIRST) is None
+    assert renumbered("Ask early. [3]", SECOND.replace("How much leave?", "When?"), FIRST) is None
+    assert renumbered("Ask early.", "Leave?", FIRST) is None
