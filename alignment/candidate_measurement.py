@@ -14,6 +14,7 @@ from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
 from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, question_of
+from alignment.gates import BaseComparison
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
 from alignment.win_rate import RewardJudge, WinRate, win_rate
 from chatbot.records import Answer, PolicyVersion, Sampling
@@ -28,8 +29,8 @@ class CandidateMeasurement:
     parent: PolicyMetrics
     win: WinRate
     """Candidate against parent."""
-    win_over_base: WinRate | None
-    """Candidate against the base model; None where that is the parent."""
+    base: BaseComparison | None
+    """None where the base model is the parent."""
 
 
 def measure_candidate(
@@ -75,7 +76,7 @@ def measure_candidate(
         candidate=_metrics(asked, answers[0]),
         parent=_metrics(asked, answers[1]),
         win=wins[0],
-        win_over_base=wins[1] if len(wins) > 1 else None,
+        base=BaseComparison(metrics=_metrics(asked, answers[2]), win=wins[1]) if len(wins) > 1 else None,
     )
 
 

@@ -256,7 +256,7 @@ class Cycle:
                 self._settings.gates,
                 n_judgements=data.snapshot.n_judgements,
                 kl=ppo.metrics.get("objective/kl"),
-                win_over_base=measurement.win_over_base,
+                base=measurement.base,
             )
             return {
                 "gates": [dataclasses.asdict(gate) for gate in gates],

@@ -43,8 +43,13 @@ class GateSettings:
     max_abstention_f1_drop: float = 0.05
     """How far the F1 of saying "I don't know" at the right time may fall below the parent's; there are fewer such questions, so the
     bar is wider."""
+    parent_slack: float = 0.03
+    """Added to each of these drops against a parent that was learned itself, where the drops themselves are held against the base model.
+    On 70 questions two equal policies differ by more than two points in one of these measures in every second cycle; against a fixed
+    model such chances do not add up from cycle to cycle."""
     min_length_ratio: float = 0.5
-    """Mean words of an answer against the parent's: below this, answers became telegrams."""
+    """Mean words of an answer against the parent's, or against the base model's where the parent was learned: below this, answers became
+    telegrams."""
     max_length_ratio: float = 1.5
     """Above this, answers became longer instead of better, the usual way to fool a judge."""
     max_kl: float = 10.0
@@ -63,6 +68,7 @@ class GateSettings:
             "max_token_f1_drop",
             "max_groundedness_drop",
             "max_abstention_f1_drop",
+            "parent_slack",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
@@ -77,6 +83,15 @@ class GateSettings:
             raise ValueError(f"max_kl={self.max_kl} must be above 0")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseComparison:
+    """The base model beside a candidate."""
+
+    metrics: PolicyMetrics
+    win: WinRate
+    """Candidate against base model."""
+
+
 def run_gates(
     candidate: PolicyMetrics,
     parent: PolicyMetrics,
@@ -85,7 +100,7 @@ def run_gates(
     *,
     n_judgements: int,
     kl: float | None = None,
-    win_over_base: WinRate | None = None,
+    base: BaseComparison | None = None,
 ) -> list[GateResult]:
     """All checks, those that fail included; the candidate may serve when all have passed.
 
@@ -96,50 +111,24 @@ def run_gates(
         settings: Where the bars are.
         n_judgements: How many judgements the cycle learned from.
         kl: Mean KL to the reference model at the end of PPO, nats per answer; None for a candidate without PPO.
-        win_over_base: Candidate against the base model, where the parent was learned itself; None where the parent is the base model.
+        base: The base model on the same questions, where the parent was learned itself; None where the parent is the base model.
 
     Returns:
         One result for each check that can be made: without questions with key facts, say, that check is left out.
     """
-    if win_over_base is None:
+    parents, bases = "its parent's", "the base model's"
+    if base is None:
         gates = [_better("win_rate", "its parent", win, settings)]
+        gates += _no_drops(candidate, parent, settings, whose=parents)
+        gates.append(_length(candidate, parent, settings, whose=parents))
     else:
         gates = [
             _not_worse(win, settings),
-            _better("win_rate_over_base", "the base model", win_over_base, settings),
+            _better("win_rate_over_base", "the base model", base.win, settings),
         ]
-    if candidate.key_fact_recall is not None and parent.key_fact_recall is not None:
-        gates.append(
-            _no_drop(
-                "key_facts",
-                "key facts",
-                candidate.key_fact_recall,
-                parent.key_fact_recall,
-                settings.max_key_fact_drop,
-            )
-        )
-    if candidate.token_f1 is not None and parent.token_f1 is not None:
-        gates.append(
-            _no_drop(
-                "token_f1",
-                "overlap with reference answers",
-                candidate.token_f1,
-                parent.token_f1,
-                settings.max_token_f1_drop,
-            )
-        )
-    gates.append(_groundedness(candidate.groundedness, parent.groundedness, settings))
-    if candidate.abstention_f1 is not None and parent.abstention_f1 is not None:
-        gates.append(
-            _no_drop(
-                "abstention",
-                "abstention F1",
-                candidate.abstention_f1,
-                parent.abstention_f1,
-                settings.max_abstention_f1_drop,
-            )
-        )
-    gates.append(_length(candidate, parent, settings))
+        gates += _no_drops(candidate, parent, settings, whose=parents, slack=settings.parent_slack)
+        gates += _no_drops(candidate, base.metrics, settings, whose=bases, suffix="_over_base")
+        gates.append(_length(candidate, base.metrics, settings, whose=bases))
     if kl is not None:
         gates.append(_kl(kl, settings))
     gates.append(_judgements(n_judgements, settings))
@@ -186,32 +175,58 @@ def _win_rate(
     return GateResult(name=name, passed=passed, value=value, threshold=threshold, why=why)
 
 
-def _no_drop(name: str, what: str, value: float, parent: float, allowed: float) -> GateResult:
-    threshold = parent - allowed
-    # The tolerance keeps 0.30 - 0.02 from failing 0.28 over a rounding in the last bit.
-    passed = value >= threshold - 1e-9
-    why = f"{what[0].upper()}{what[1:]}: {value:.3f}, its parent {parent:.3f}; a drop of {allowed:.3f} is allowed."
-    return GateResult(name=name, passed=passed, value=value, threshold=threshold, why=why)
-
-
-def _groundedness(value: float, parent: float, settings: GateSettings) -> GateResult:
-    threshold = max(parent - settings.max_groundedness_drop, settings.min_groundedness)
-    why = f"Of the sentences it writes, {value:.0%} are supported by their citation, its parent's {parent:.0%}; at least {threshold:.0%} is needed."
-    return GateResult(
-        name="groundedness", passed=value >= threshold - 1e-9, value=value, threshold=threshold, why=why
+def _no_drops(
+    candidate: PolicyMetrics,
+    other: PolicyMetrics,
+    settings: GateSettings,
+    *,
+    whose: str,
+    slack: float = 0.0,
+    suffix: str = "",
+) -> list[GateResult]:
+    """Each measure of being right, against another policy's; one that either lacks is left out."""
+    checks = (
+        ("key_facts", "Key facts", "key_fact_recall", settings.max_key_fact_drop),
+        ("token_f1", "Overlap with reference answers", "token_f1", settings.max_token_f1_drop),
+        (
+            "groundedness",
+            "Sentences supported by their citation",
+            "groundedness",
+            settings.max_groundedness_drop,
+        ),
+        ("abstention", "Abstention F1", "abstention_f1", settings.max_abstention_f1_drop),
     )
+    gates = []
+    for name, what, measure, drop in checks:
+        ours, theirs = getattr(candidate, measure), getattr(other, measure)
+        if ours is None or theirs is None:
+            continue
+        allowed = drop + slack
+        threshold = theirs - allowed
+        if measure == "groundedness":
+            threshold = max(threshold, settings.min_groundedness)
+        why = f"{what}: {ours:.3f}, {whose} {theirs:.3f}; at least {threshold:.3f} is needed."
+        # The tolerance keeps 0.30 - 0.02 from failing 0.28 over a rounding in the last bit.
+        gates.append(
+            GateResult(
+                name=name + suffix, passed=ours >= threshold - 1e-9, value=ours, threshold=threshold, why=why
+            )
+        )
+    return gates
 
 
-def _length(candidate: PolicyMetrics, parent: PolicyMetrics, settings: GateSettings) -> GateResult:
-    if parent.mean_words == 0:
-        # A parent that never answers sets no length; whether answering is an improvement is for the other gates.
-        why = f"Answers have {candidate.mean_words:.0f} words on average; its parent never answered."
+def _length(
+    candidate: PolicyMetrics, other: PolicyMetrics, settings: GateSettings, *, whose: str
+) -> GateResult:
+    if other.mean_words == 0:
+        # A policy that never answers sets no length; whether answering is an improvement is for the other gates.
+        why = f"Answers have {candidate.mean_words:.0f} words on average, {whose} 0: it never answered."
         return GateResult(name="length", passed=True, value=1.0, threshold=settings.max_length_ratio, why=why)
-    ratio = candidate.mean_words / parent.mean_words
+    ratio = candidate.mean_words / other.mean_words
     too_short = ratio < settings.min_length_ratio
     threshold = settings.min_length_ratio if too_short else settings.max_length_ratio
     why = (
-        f"Answers have {candidate.mean_words:.0f} words on average, its parent's {parent.mean_words:.0f}: {ratio:.2f} times; "
+        f"Answers have {candidate.mean_words:.0f} words on average, {whose} {other.mean_words:.0f}: {ratio:.2f} times; "
         f"{settings.min_length_ratio:.2f} to {settings.max_length_ratio:.2f} is allowed."
     )
     passed = settings.min_length_ratio <= ratio <= settings.max_length_ratio

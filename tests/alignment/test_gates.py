@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from alignment.evaluation import PolicyMetrics
-from alignment.gates import GateSettings, explain, gates_passed, run_gates
+from alignment.gates import BaseComparison, GateSettings, explain, gates_passed, run_gates
 from alignment.records import GateResult
 from alignment.win_rate import WinRate
 
@@ -85,10 +85,18 @@ def test_with_hardly_any_questions_nothing_passes() -> None:
 BEATS_BASE = replace(WIN, win_rate=0.6, interval=(0.52, 0.68))
 
 
-def _refresh(win: WinRate, over_base: WinRate = BEATS_BASE) -> list[str]:
-    return _failed(
-        run_gates(PARENT, PARENT, win, GateSettings(), n_judgements=100, kl=2.0, win_over_base=over_base)
-    )
+BASE = replace(PARENT, key_fact_recall=0.30, token_f1=0.25, groundedness=0.85, abstention_f1=0.6)
+
+
+def _refresh(
+    win: WinRate = WIN,
+    over_base: WinRate = BEATS_BASE,
+    *,
+    candidate: PolicyMetrics = PARENT,
+    base: PolicyMetrics = BASE,
+) -> list[str]:
+    compared = BaseComparison(metrics=base, win=over_base)
+    return _failed(run_gates(candidate, PARENT, win, GateSettings(), n_judgements=100, kl=2.0, base=compared))
 
 
 def test_a_learned_parent_is_replaced_by_a_candidate_that_is_not_worse() -> None:
@@ -110,6 +118,26 @@ def test_with_few_questions_not_worse_means_half_of_them() -> None:
 
     assert [] == _refresh(few)
     assert ["win_rate"] == _refresh(replace(few, win_rate=0.45))
+
+
+def test_a_small_drop_against_a_learned_parent_is_chance_and_a_large_one_is_not() -> None:
+    """Four points pass, six do not, while the base model is still surpassed."""
+    assert [] == _refresh(candidate=replace(PARENT, token_f1=0.26))
+    assert ["token_f1"] == _refresh(candidate=replace(PARENT, token_f1=0.24))
+
+
+def test_small_drops_do_not_add_up_below_the_base_model() -> None:
+    """The parent had already lost what may be lost."""
+    good_base = replace(BASE, groundedness=0.91)
+
+    assert ["groundedness_over_base"] == _refresh(
+        candidate=replace(PARENT, groundedness=0.88), base=good_base
+    )
+
+
+def test_answers_do_not_grow_by_half_with_every_policy() -> None:
+    """Length is held against the base model, whatever the parent's."""
+    assert ["length"] == _refresh(candidate=replace(PARENT, mean_words=35), base=replace(BASE, mean_words=22))
 
 
 def test_moving_too_far_fails() -> None:
@@ -142,7 +170,7 @@ def test_a_policy_that_learned_to_always_refuse_fails() -> None:
 
 def test_the_sentence_holds_the_numbers() -> None:
     """What ops read when a candidate is rejected."""
-    assert "Key facts: 0.370, its parent 0.400; a drop of 0.020 is allowed." == explain(
+    assert "Key facts: 0.370, its parent's 0.400; at least 0.380 is needed." == explain(
         _run(replace(PARENT, key_fact_recall=0.37))
     )
 
@@ -154,6 +182,7 @@ def test_the_sentence_holds_the_numbers() -> None:
         ("min_win_rate_parent", 1.0),
         ("max_key_fact_drop", -0.1),
         ("min_length_ratio", 2.0),
+        ("parent_slack", -0.1),
         ("max_kl", 0.0),
         ("small_n", -1),
     ],
