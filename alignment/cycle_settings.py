@@ -28,8 +28,9 @@ class CycleSettings:
     """What it may then give a refusal at most: one deviation below a demonstration, above nonsense."""
     rejected_score: float = -2.0
     """What the reward model's part of the reward is at most for a completion of which the grounding check leaves nothing."""
-    judge_min_judgements: int = 30
-    """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too."""
+    judge_min_judgements: int = 100
+    """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too: a judge from 25 to 60
+    judgements finds the better of two answers in 50 to 64 of 100 cases (lab log, 26 November), and a coin lets nobody pass."""
     gate_questions: int = 150
     """Most held-out questions that a candidate is measured on."""
     gate_batch: int = 8
