@@ -202,7 +202,7 @@ def _no_drops(
         if ours is None or theirs is None:
             continue
         allowed = drop + slack
-        threshold = theirs - allowed
+        threshold = max(theirs - allowed, 0.0)
         if measure == "groundedness":
             threshold = max(threshold, settings.min_groundedness)
         why = f"{what}: {ours:.3f}, {whose} {theirs:.3f}; at least {threshold:.3f} is needed."

@@ -100,9 +100,7 @@ def _render_taste(taste: Mapping[str, Any]) -> str:
         if taste.get("weights")
         else "On held-out questions that did not help, so the evidence stays in the order of similarity."
     )
-    return (
-        f"<h3>What people like to be quoted</h3><p class='t-muted'>{used}</p><ul class='t-gates'>{rows}</ul>"
-    )
+    return f"<h3 style='margin-top:1.4rem'>What people like to be quoted</h3><p class='t-muted' style='margin-bottom:.6rem'>{used}</p><ul class='t-gates'>{rows}</ul>"
 
 
 def _promote(policy: PolicyVersion) -> str:
