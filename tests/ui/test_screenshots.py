@@ -73,22 +73,7 @@ def _make_history(services: Services) -> None:
         parent="sft-9a31c2",
         path=path,
     )
-    worth = {
-        "keeps_to_question": 0.44,
-        "takes_up_question": 0.39,
-        "similarity": 0.31,
-        "log_words": -0.12,
-        "words_over_50": -0.09,
-    }
-    add_policy(
-        services,
-        "ppo-3f2a9c",
-        gates=tuple(gates),
-        metrics=metrics,
-        parent="sft-9a31c2",
-        path=path,
-        manifest={"taste": {"weights": dict.fromkeys(worth, 1.0), "worth": worth}},
-    )
+    add_policy(services, "ppo-3f2a9c", gates=tuple(gates), metrics=metrics, parent="sft-9a31c2", path=path)
     services.schedule.set(cron="0 3 * * *", min_feedback=200, actor="priya")
     ended = services.runs.create("cycle", {})
     services.runs.start(ended.id)
