@@ -31,7 +31,8 @@ def judgement_of(
     """A judgement of stored answers, with their lineage but without a verdict yet.
 
     Answers of policies that read the same evidence in another order get the numbers of one prompt. `extra` holds `prompts`, one an answer,
-    when the answers were written for prompts that differ in more (other templates, other evidence), and `shown`, one an answer, when grounding changed what the model wrote.
+    when the answers were written for prompts that differ in more (other templates, other evidence), and `shown`, one an answer, when
+    grounding changed what the model wrote.
 
     Raises:
         FeedbackError: there are no answers.
