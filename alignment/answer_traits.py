@@ -15,6 +15,7 @@ from typing import Final
 
 from chatbot.prompt import ReadPrompt, cited_numbers, is_refusal, read_prompt, strip_citations
 from chatbot.statement import take_apart
+from chatbot.text_form import ends_whole, share, starts_whole
 
 TRAITS: Final = (
     "refuses",
@@ -44,7 +45,6 @@ said before. `own_words`: share of content words that neither evidence nor quest
 (with a stop), `starts_whole` (with a capital or a digit): form."""
 
 _WORD = re.compile(r"\w+")
-_WHOLE_END = re.compile(r"[.!?)\"'”’]\s*$")
 _NO_PROMPT = ReadPrompt(question="", evidence={})
 
 
@@ -63,7 +63,11 @@ def describe(prompt: str, completion: str) -> tuple[float, ...]:
     read = _read(prompt)
     text = strip_citations(completion)
     words = _WORD.findall(text.lower())
-    asked, said, known = _content(read.question), _content(text), _known(tuple(read.evidence.values()))
+    asked, said, known = (
+        take_apart(read.question).topics,
+        take_apart(text).topics,
+        _known(tuple(read.evidence.values())),
+    )
     cited = cited_numbers(completion)
     return (
         0.0,
@@ -71,17 +75,17 @@ def describe(prompt: str, completion: str) -> tuple[float, ...]:
         len(words) / 100,
         max(0, len(words) - 25) / 100,
         max(0, len(words) - 50) / 100,
-        _share(len(asked & said), len(asked)),
-        _share(len(asked & said), len(said)),
+        share(len(asked & said), len(asked)),
+        share(len(asked & said), len(said)),
         float(not cited),
         float(len(cited)),
-        _share(min(cited, default=1) - 1, max(len(read.evidence) - 1, 1)),
+        share(min(cited, default=1) - 1, max(len(read.evidence) - 1, 1)),
         _repeated(words),
-        _share(len(said - known - asked), len(said)),
+        share(len(said - known - asked), len(said)),
         float(bool(re.search(r"\d", text))),
         float(text.count("\n")),
-        float(bool(_WHOLE_END.search(text))),
-        float(text[:1].isupper() or text[:1].isdigit()),
+        float(ends_whole(text)),
+        float(starts_whole(text)),
     )
 
 
@@ -92,17 +96,7 @@ def _read(prompt: str) -> ReadPrompt:
 
 @lru_cache(maxsize=512)
 def _known(evidence: tuple[str, ...]) -> frozenset[str]:
-    return frozenset().union(*(_content(text) for text in evidence)) if evidence else frozenset()
-
-
-def _content(text: str) -> frozenset[str]:
-    """Stems of the words that carry meaning, and numbers."""
-    parts = take_apart(text)
-    return parts.content | parts.numbers
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    return frozenset().union(*(take_apart(text).topics for text in evidence)) if evidence else frozenset()
 
 
 def _repeated(words: Sequence[str]) -> float:

@@ -15,6 +15,7 @@ from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
 from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, question_of
 from alignment.gates import BaseComparison
+from alignment.ppo_inputs import asked
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
 from alignment.win_rate import RewardJudge, WinRate, win_rate
 from chatbot.records import Answer, PolicyVersion, Sampling
@@ -57,8 +58,8 @@ def measure_candidate(
     """
     from alignment.reward_model import RewardModel
 
-    asked = [p for p in held_out if p.prepared.answerable][: settings.cycle.gate_questions]
-    if not asked:
+    questions = asked(held_out)[: settings.cycle.gate_questions]
+    if not questions:
         raise TrainingError(
             "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
         )
@@ -66,17 +67,23 @@ def measure_candidate(
     policies = [candidate, parent] if parent.id == base.id else [candidate, parent, base]
     answers = [
         _answer(
-            world, policy, asked, settings, progress, done=at * len(asked), total=len(policies) * len(asked)
+            world,
+            policy,
+            questions,
+            settings,
+            progress,
+            done=at * len(questions),
+            total=len(policies) * len(questions),
         )
         for at, policy in enumerate(policies)
     ]
     judge = RewardJudge(RewardModel.load(judge_dir), world.render)
     wins = [win_rate(answers[0], others, judge, seed=settings.cycle.seed) for others in answers[1:]]
     return CandidateMeasurement(
-        candidate=_metrics(asked, answers[0]),
-        parent=_metrics(asked, answers[1]),
+        candidate=_metrics(questions, answers[0]),
+        parent=_metrics(questions, answers[1]),
         win=wins[0],
-        base=BaseComparison(metrics=_metrics(asked, answers[2]), win=wins[1]) if len(wins) > 1 else None,
+        base=BaseComparison(metrics=_metrics(questions, answers[2]), win=wins[1]) if len(wins) > 1 else None,
     )
 
 

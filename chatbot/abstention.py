@@ -38,12 +38,11 @@ def measure(question: str, evidence: Sequence[EvidenceSentence]) -> EvidenceStre
     if not evidence:
         return EvidenceStrength(sentence=0.0, overlap=0.0)
     asked = take_apart(question)
-    sought = asked.content | asked.numbers
+    sought = asked.topics
     found: set[str] = set()
     for item in evidence:
         for text in (item.heading, item.text):
-            parts = take_apart(text)
-            found |= parts.content | parts.numbers
+            found |= take_apart(text).topics
     return EvidenceStrength(
         sentence=max(item.similarity for item in evidence),
         overlap=len(sought & found) / len(sought) if sought else 0.0,

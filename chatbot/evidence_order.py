@@ -21,6 +21,7 @@ from typing import Final
 from chatbot.errors import GenerationError
 from chatbot.records import EvidenceSentence
 from chatbot.statement import take_apart
+from chatbot.text_form import ends_whole, share, starts_whole
 
 ORDER_FILE = "evidence_order.json"
 """Its name in a policy bundle."""
@@ -46,26 +47,29 @@ sentence's content words in the question. `log_words`, `words_over_25`, `words_o
 hundreds. `has_number`, `starts_whole` (with a capital or a digit), `ends_whole` (with a stop): form."""
 
 _WORD = re.compile(r"\w+")
-_WHOLE_END = re.compile(r"[.!?)\"'”’]\s*$")
 
 
 def describe_sentence(question: str, item: EvidenceSentence) -> tuple[float, ...]:
     """What can be seen of a sentence beside a question: one number for each of `FEATURES`."""
-    asked, said, above = _content(question), _content(item.text), _content(item.heading)
+    asked, said, above = (
+        take_apart(question).topics,
+        take_apart(item.text).topics,
+        take_apart(item.heading).topics,
+    )
     text = item.text.strip()
     n_words = len(_WORD.findall(text))
     return (
         item.similarity,
         item.passage.similarity,
-        _share(len(asked & said), len(asked)),
-        _share(len(asked & said), len(said)),
-        _share(len(asked & above), len(asked)),
+        share(len(asked & said), len(asked)),
+        share(len(asked & said), len(said)),
+        share(len(asked & above), len(asked)),
         math.log1p(n_words),
         max(0, n_words - 25) / 100,
         max(0, n_words - 50) / 100,
         float(any(character.isdigit() for character in text)),
-        float(text[:1].isupper() or text[:1].isdigit()),
-        float(bool(_WHOLE_END.search(text))),
+        float(starts_whole(text)),
+        float(ends_whole(text)),
     )
 
 
@@ -122,13 +126,3 @@ class EvidenceOrder:
             return cls(weights=json.loads(file.read_text("utf-8"))["weights"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GenerationError(f"{file} cannot be used ({error}): train again, or roll back") from error
-
-
-def _content(text: str) -> frozenset[str]:
-    """Stems of the words that carry meaning, and numbers."""
-    parts = take_apart(text)
-    return parts.content | parts.numbers
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

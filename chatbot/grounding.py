@@ -172,7 +172,7 @@ def _speaks_of(said: Statement, scope: Sequence[str], same_clause: float) -> boo
     """Whether a statement talks about what a negation governs: its nearest word, and most of the rest."""
     if not scope:
         return False
-    held = said.content | said.numbers
+    held = said.topics
     nearest = scope[0] in held
     return nearest and sum(word in held for word in scope) / len(scope) >= min(same_clause, 2 / 3)
 

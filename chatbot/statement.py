@@ -115,6 +115,11 @@ class Statement:
     words: frozenset[str]
     """Every token, lower-cased: what names and directions are looked up in."""
 
+    @property
+    def topics(self) -> frozenset[str]:
+        """What it is about: stems of the words that carry meaning, and numbers."""
+        return self.content | self.numbers
+
 
 @lru_cache(maxsize=4096)
 def take_apart(text: str) -> Statement:
