@@ -22,6 +22,7 @@ from typing import Any, Literal
 import structlog
 
 from alignment.candidate_measurement import measure_candidate
+from alignment.candidates import make_candidate
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.datasets import build_snapshot
@@ -39,9 +40,7 @@ from alignment.records import (
 )
 from alignment.snapshot import LoadedSnapshot, load_snapshot
 from chatbot.evidence_order import EvidenceOrder
-from chatbot.prompt import PROMPT_VERSION
 from chatbot.records import PolicyVersion
-from knowledge_base.database import now
 
 log = structlog.get_logger(__name__)
 
@@ -317,29 +316,14 @@ class Cycle:
         gates: Sequence[GateResult] = (),
         reason: str = "",
     ) -> PolicyVersion:
-        base = self._world.base()
-        manifest = {
-            "run": self._run.id,
-            "base": base.path,
-            "base_manifest": base.manifest,
-            "prompt_version": PROMPT_VERSION,
-            "snapshot": str(data.snapshot.path),
-            "snapshot_hash": data.snapshot.hash,
-            "taste": self._metrics.get("taste") if stage == "ppo" else None,
-            "reward_model": str(self._run.directory / "reward") if stage == "ppo" else None,
-            "settings": dataclasses.asdict(self._settings),
-            "metrics": result.metrics,
-            "gates": [dataclasses.asdict(gate) for gate in gates],
-        }
-        return PolicyVersion(
-            id=f"{stage}-{self._run.id[:8]}",
-            stage=stage,
-            state="rejected" if reason else "candidate",
-            parent=self._world.serving().id,
-            path=str(result.path),
-            created_at=now(),
-            metrics=dict(result.metrics),
-            gates=[dataclasses.asdict(gate) for gate in gates],
-            manifest=manifest,
+        return make_candidate(
+            stage,
+            result,
+            data.snapshot,
+            world=self._world,
+            run=self._run,
+            settings=self._settings,
+            taste=self._metrics.get("taste") if stage == "ppo" else None,
+            gates=gates,
             reason=reason,
         )
