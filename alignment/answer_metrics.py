@@ -43,6 +43,20 @@ def token_f1(answer: str, reference: str) -> float:
     return 2 * common / (len(said) + len(wanted))
 
 
+def overlap(answer: str, reference: str) -> float:
+    """Overlap coefficient of the tokens: how much of the shorter text is in the longer one (Szymkiewicz 1934; Simpson 1943).
+
+    Unlike F1 it says nothing of length: a short answer out of a long reference is as right as a long one. Two empty texts agree.
+
+    >>> overlap("You get 25 days.", "You get 25 days, and three more after ten years.")
+    1.0
+    """
+    said, wanted = squad_tokens(answer), squad_tokens(reference)
+    if not said or not wanted:
+        return float(said == wanted)
+    return sum((Counter(said) & Counter(wanted)).values()) / min(len(said), len(wanted))
+
+
 def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L as F1 (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", section 3.1, beta = 1).
 

@@ -31,7 +31,7 @@ class CycleSettings:
     judge_min_judgements: int = 100
     """With fewer held-out judgements no judge of its own is trained, and the reward model judges the candidate too: a judge from 25 to 60
     judgements finds the better of two answers in 50 to 64 of 100 cases (lab log, 26 November), and a coin lets nobody pass."""
-    gate_questions: int = 150
+    gate_questions: int = 250
     """Most held-out questions that a candidate is measured on."""
     gate_batch: int = 8
     """Questions answered at once while measuring."""

@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 from alignment.answer_metrics import (
     citation_supports,
     has_all_key_facts,
+    overlap,
     percentile,
     precision_recall_f1,
     rouge_l,
@@ -101,6 +102,7 @@ class QuestionResult:
     token_f1: float | None
     """None without a human answer."""
     rouge_l: float | None
+    overlap: float | None
     n_citations: int
     n_right_citations: int
     cause: Cause
@@ -152,10 +154,12 @@ def judge_answer(question: JudgedQuestion, answer: Answer) -> QuestionResult:
     spoken = "" if answer.abstained else strip_citations(answer.text)
     judged = question.answerable is not False
     has_facts = has_all_key_facts(spoken, question.key_facts) if judged and question.key_facts else None
-    overlap = rouge = None
+    f1 = rouge = shared = None
     if judged and question.answer:
-        overlap = 0.0 if answer.abstained else token_f1(spoken, question.answer)
-        rouge = 0.0 if answer.abstained else rouge_l(spoken, question.answer)
+        f1, rouge, shared = (
+            0.0 if answer.abstained else measure(spoken, question.answer)
+            for measure in (token_f1, rouge_l, overlap)
+        )
     right = [
         citation_supports(citation.text, question.evidence or "", question.key_facts)
         for citation in answer.citations
@@ -165,22 +169,21 @@ def judge_answer(question: JudgedQuestion, answer: Answer) -> QuestionResult:
         question=question,
         answer=answer,
         has_key_facts=has_facts,
-        token_f1=overlap,
+        token_f1=f1,
         rouge_l=rouge,
+        overlap=shared,
         n_citations=len(right) if counted else 0,
         n_right_citations=sum(right) if counted else 0,
-        cause=_find_cause(question, answer, has_facts, overlap),
+        cause=_find_cause(question, answer, has_facts, f1),
     )
 
 
-def _find_cause(
-    question: JudgedQuestion, answer: Answer, has_facts: bool | None, overlap: float | None
-) -> Cause:
+def _find_cause(question: JudgedQuestion, answer: Answer, has_facts: bool | None, f1: float | None) -> Cause:
     if question.answerable is False:
         return "right" if answer.abstained else "missing abstention"
-    if has_facts is None and overlap is None:
+    if has_facts is None and f1 is None:
         return "not judged"
-    is_right = has_facts if has_facts is not None else overlap is not None and overlap >= _GOOD_F1
+    is_right = has_facts if has_facts is not None else f1 is not None and f1 >= _GOOD_F1
     if is_right:
         return "right"
     prepared = answer.prepared
@@ -222,8 +225,9 @@ class PolicyMetrics:
     n_questions: int
     key_fact_recall: float | None
     """None when no question has key facts."""
-    token_f1: float | None
-    """None when no question has a human answer."""
+    overlap: float | None
+    """Mean overlap coefficient with reference answers; None when no question has one. Not F1: a gate that means to see wrong answers must
+    not see short ones, and length has a gate of its own."""
     groundedness: float
     abstention_f1: float | None
     """None when no question is known to be unanswerable."""
@@ -235,14 +239,14 @@ class PolicyMetrics:
 def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
     """A policy's figures for the gates."""
     has_facts = any(r.has_key_facts is not None for r in results)
-    has_references = any(r.token_f1 is not None for r in results)
+    has_references = any(r.overlap is not None for r in results)
     has_unanswerable = any(r.question.answerable is False for r in results)
     figures = summarise(results)
     spoken = [strip_citations(r.answer.text) for r in results if not r.answer.abstained]
     return PolicyMetrics(
         n_questions=len(results),
         key_fact_recall=figures["answers"]["key_fact_recall"] if has_facts else None,
-        token_f1=figures["answers"]["token_f1"] if has_references else None,
+        overlap=_mean([r.overlap for r in results if r.overlap is not None]) if has_references else None,
         groundedness=figures["answers"]["groundedness"],
         abstention_f1=figures["abstention"]["f1"] if has_unanswerable else None,
         mean_words=_mean([float(len(text.split())) for text in spoken]),

@@ -34,8 +34,9 @@ class GateSettings:
     """Below this many questions nothing can be said, and the gate fails."""
     max_key_fact_drop: float = 0.02
     """How far the share of answers with all key facts may fall below the parent's (0.02 is two points)."""
-    max_token_f1_drop: float = 0.02
-    """How far the overlap with reference answers, people's and the documents' own, may fall below the parent's."""
+    max_overlap_drop: float = 0.02
+    """How far the overlap with reference answers, people's and the documents' own, may fall below the parent's: the share of the shorter
+    text that is in the longer one."""
     max_groundedness_drop: float = 0.02
     """How far the share of sentences supported by their citation may fall below the parent's."""
     min_groundedness: float = 0.5
@@ -65,7 +66,7 @@ class GateSettings:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
         for name in (
             "max_key_fact_drop",
-            "max_token_f1_drop",
+            "max_overlap_drop",
             "max_groundedness_drop",
             "max_abstention_f1_drop",
             "parent_slack",
@@ -187,7 +188,7 @@ def _no_drops(
     """Each measure of being right, against another policy's; one that either lacks is left out."""
     checks = (
         ("key_facts", "Key facts", "key_fact_recall", settings.max_key_fact_drop),
-        ("token_f1", "Overlap with reference answers", "token_f1", settings.max_token_f1_drop),
+        ("overlap", "Overlap with reference answers", "overlap", settings.max_overlap_drop),
         (
             "groundedness",
             "Sentences supported by their citation",

@@ -6,7 +6,7 @@ the drawn tokens. Knows nothing of evidence, citations or storage.
 Different from `model.generate`: (1) each row has its own random stream, so calls on several threads do not disturb each other's
 seeds; (2) only the drawn token's log-probability is kept, so memory is B x V for one step and not B x T x V; (3) rows that have
 ended leave the batch; (4) rows with the same prompt share one pass over it; (5) a fair lock is held for one step at a time, so
-that two chats on one model progress together.
+that two chats on one model progress together; (6) a completion that begins to repeat itself ends before it does.
 
 Shapes: B rows, U distinct prompts, T tokens so far, V vocabulary.
 """
@@ -27,6 +27,7 @@ from chatbot.model_loading import load_model
 from chatbot.prompt import Message, render_prompt
 from chatbot.protocols import Delta
 from chatbot.records import Completion, Sampling
+from chatbot.repetition import UnrepeatedText
 from chatbot.settings import LocalGeneratorSettings
 
 
@@ -167,6 +168,7 @@ class _Batch:
         self._logprobs = [0.0 for _ in prompts]
         self._texts = ["" for _ in prompts]
         self._pieces = [TextPieces(loaded.tokenizer) for _ in prompts]
+        self._unrepeated = [UnrepeatedText() for _ in prompts]
         self._ended = [False for _ in prompts]
         self.open_rows = [row for row in range(len(prompts)) if self._room[row] > 0]
         """Rows still being written."""
@@ -182,7 +184,9 @@ class _Batch:
             self._ids[row].append(token)
             self._logprobs[row] += logprob
             self._ended[row] = token in self._end_ids
-            piece = "" if self._ended[row] else self._pieces[row].add(token)
+            piece = "" if self._ended[row] else self._unrepeated[row].add(self._pieces[row].add(token))
+            if self._is_over(row):
+                piece += self._unrepeated[row].end()
             self._texts[row] += piece
             written.append((row, piece))
         self._close_finished()
@@ -230,14 +234,18 @@ class _Batch:
         logits, self._cache = self._forward(ids, self._mask, positions, self._cache)
         return logits
 
+    def _is_over(self, row: int) -> bool:
+        return (
+            self._ended[row]
+            or len(self._ids[row]) >= self._room[row]
+            or self._unrepeated[row].said_again
+            or is_looping(self._ids[row])
+        )
+
     def _close_finished(self) -> None:
         import torch
 
-        stays = [
-            place
-            for place, row in enumerate(self.open_rows)
-            if not (self._ended[row] or len(self._ids[row]) >= self._room[row] or is_looping(self._ids[row]))
-        ]
+        stays = [place for place, row in enumerate(self.open_rows) if not self._is_over(row)]
         if len(stays) == len(self.open_rows):
             return
         self.open_rows = [self.open_rows[place] for place in stays]

@@ -11,7 +11,8 @@ from ui.cli import run
 TINY_CYCLE = (
     "cycle.gate_questions=3",
     "cycle.judge_min_judgements=1",
-    "snapshot.max_derived=24",
+    "snapshot.max_derived=14",
+    "snapshot.max_derived_held_out=10",
     "snapshot.max_rollouts=8",
     "snapshot.held_out_share=0.4",
     "sft.max_steps=2",

@@ -125,7 +125,7 @@ def test_nothing_to_measure_is_none_for_the_gates() -> None:
         judge_answers([question], lambda q: make_answer(q, "So it is [1].", cited=["So."]))
     )
 
-    assert (None, None, None) == (metrics.key_fact_recall, metrics.token_f1, metrics.abstention_f1)
+    assert (None, None, None) == (metrics.key_fact_recall, metrics.overlap, metrics.abstention_f1)
     assert 3.0 == metrics.mean_words
 
 

@@ -14,7 +14,7 @@ from alignment.win_rate import WinRate
 PARENT = PolicyMetrics(
     n_questions=60,
     key_fact_recall=0.40,
-    token_f1=0.30,
+    overlap=0.30,
     groundedness=0.90,
     abstention_f1=0.70,
     mean_words=30,
@@ -45,7 +45,7 @@ def test_a_better_and_otherwise_equal_candidate_passes() -> None:
     ("change", "gate"),
     [
         ({"key_fact_recall": 0.37}, "key_facts"),
-        ({"token_f1": 0.27}, "token_f1"),
+        ({"overlap": 0.27}, "overlap"),
         ({"groundedness": 0.87}, "groundedness"),
         ({"abstention_f1": 0.60}, "abstention"),
         ({"mean_words": 10.0}, "length"),
@@ -85,7 +85,7 @@ def test_with_hardly_any_questions_nothing_passes() -> None:
 BEATS_BASE = replace(WIN, win_rate=0.6, interval=(0.52, 0.68))
 
 
-BASE = replace(PARENT, key_fact_recall=0.30, token_f1=0.25, groundedness=0.85, abstention_f1=0.6)
+BASE = replace(PARENT, key_fact_recall=0.30, overlap=0.25, groundedness=0.85, abstention_f1=0.6)
 
 
 def _refresh(
@@ -122,8 +122,8 @@ def test_with_few_questions_not_worse_means_half_of_them() -> None:
 
 def test_a_small_drop_against_a_learned_parent_is_chance_and_a_large_one_is_not() -> None:
     """Four points pass, six do not, while the base model is still surpassed."""
-    assert [] == _refresh(candidate=replace(PARENT, token_f1=0.26))
-    assert ["token_f1"] == _refresh(candidate=replace(PARENT, token_f1=0.24))
+    assert [] == _refresh(candidate=replace(PARENT, overlap=0.26))
+    assert ["overlap"] == _refresh(candidate=replace(PARENT, overlap=0.24))
 
 
 def test_small_drops_do_not_add_up_below_the_base_model() -> None:
@@ -153,7 +153,7 @@ def test_too_few_judgements_fail() -> None:
 
 def test_checks_that_cannot_be_made_are_left_out() -> None:
     """No key facts, no references, no unanswerable questions, no PPO."""
-    bare = replace(PARENT, key_fact_recall=None, token_f1=None, abstention_f1=None)
+    bare = replace(PARENT, key_fact_recall=None, overlap=None, abstention_f1=None)
     names = [gate.name for gate in _run(bare, kl=None)]
 
     assert ["win_rate", "groundedness", "length", "judgements"] == names
@@ -162,7 +162,7 @@ def test_checks_that_cannot_be_made_are_left_out() -> None:
 def test_a_policy_that_learned_to_always_refuse_fails() -> None:
     """It has no supported sentences and no length."""
     mute = replace(
-        PARENT, groundedness=0.0, mean_words=0.0, key_fact_recall=0.0, token_f1=0.0, abstained_share=1.0
+        PARENT, groundedness=0.0, mean_words=0.0, key_fact_recall=0.0, overlap=0.0, abstained_share=1.0
     )
 
     assert {"groundedness", "length", "key_facts"} <= set(_failed(_run(mute)))

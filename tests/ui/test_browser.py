@@ -33,7 +33,8 @@ max_sentences = 3
 [abstention]
 threshold = 0.05
 [snapshot]
-max_derived = 12
+max_derived = 8
+max_derived_held_out = 4
 phrasings = 1
 max_rollouts = 8
 held_out_share = 0.3
@@ -61,7 +62,7 @@ min_win_rate_low = 0.0
 min_win_rate_small = 0.0
 min_questions = 0
 max_key_fact_drop = 1.0
-max_token_f1_drop = 1.0
+max_overlap_drop = 1.0
 max_groundedness_drop = 1.0
 min_groundedness = 0.0
 max_abstention_f1_drop = 1.0
