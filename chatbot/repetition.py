@@ -38,9 +38,11 @@ class UnrepeatedText:
         >>> text.said_again
         True
         """
+        if self.said_again:
+            return ""
         shown = ""
         self._newest += piece
-        while not self.said_again and (marks := _MARKS.search(self._newest)):
+        while marks := _MARKS.search(self._newest):
             statement = _bare(self._newest[: marks.start()])
             if statement in self._said:
                 self.said_again = True
@@ -61,7 +63,7 @@ class UnrepeatedText:
 
     def _may_repeat(self) -> bool:
         begun = _bare(_OPEN_MARK.sub("", self._newest))
-        return bool(begun) and any(statement.startswith(begun) for statement in self._said)
+        return any(statement.startswith(begun) for statement in self._said)
 
 
 def _bare(text: str) -> str:

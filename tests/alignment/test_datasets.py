@@ -355,7 +355,22 @@ def test_a_document_of_its_own_makes_no_difference_to_the_others_split(tmp_path:
     assert _keys(before.held_out) <= _keys(after.held_out)
 
 
-@pytest.mark.parametrize(("name", "value"), [("held_out_share", 1.0), ("phrasings", 0), ("max_derived", -1)])
+@pytest.mark.parametrize(("most", "most_held_out"), [(3, 0), (0, 2), (3, 2)])
+def test_each_side_has_a_limit_of_its_own(most: int, most_held_out: int, tmp_path: Path) -> None:
+    """Fewer questions to learn from leave as many to measure on, and the other way round."""
+    settings = DatasetSettings(
+        held_out_share=0.4, max_derived=most, max_derived_held_out=most_held_out, unanswerable_share=0
+    )
+
+    snapshot = _build(tmp_path, settings=settings)
+
+    assert (most, most_held_out) == (len(snapshot.train.rollouts), len(snapshot.held_out.rollouts))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("held_out_share", 1.0), ("phrasings", 0), ("max_derived", -1), ("max_derived_held_out", -1)],
+)
 def test_bad_settings_are_refused_by_name(name: str, value: float) -> None:
     """The message names the field."""
     with pytest.raises(ValueError, match=name):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.answer_metrics import citation_supports, has_key_fact, percentile, rouge_l, token_f1
+from alignment.answer_metrics import citation_supports, has_key_fact, overlap, percentile, rouge_l, token_f1
 from alignment.evaluation import (
     ReferenceQuestion,
     evaluate_answers,
@@ -115,7 +115,17 @@ def test_abstention_counts_are_those_of_the_positive_class_abstained() -> None:
 
 def test_an_abstained_answer_has_no_overlap() -> None:
     """Words of the refusal do not count as an answer."""
-    assert 0.0 == judge_answer(SICK, make_answer(SICK.question)).token_f1
+    refused = judge_answer(SICK, make_answer(SICK.question))
+
+    assert (0.0, 0.0, 0.0) == (refused.token_f1, refused.rouge_l, refused.overlap)
+
+
+def test_a_short_answer_out_of_a_long_reference_is_not_a_wrong_one_for_the_gates() -> None:
+    """Their overlap is blind to length, in either direction; a wrong word counts."""
+    short, long = "Take ten days.", "Take ten days, and ask Ana before you go away."
+
+    assert (1.0, 1.0) == (overlap(short, long), overlap(long, short))
+    assert overlap("Take nine days.", long) == pytest.approx(2 / 3)
 
 
 def test_nothing_to_measure_is_none_for_the_gates() -> None:
@@ -160,7 +170,7 @@ def test_overlaps_are_symmetric_shares(a: str, b: str) -> None:
     """Between 0 and 1, and the same either way round where no citation marks interfere."""
     a, b = a.replace("[", ""), b.replace("[", "")
 
-    for measure in (token_f1, rouge_l):
+    for measure in (token_f1, rouge_l, overlap):
         assert 0 <= measure(a, b) <= 1
         assert measure(a, b) == measure(b, a)
 
