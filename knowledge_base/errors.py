@@ -8,7 +8,8 @@ TacitError                  base; `permanent` says whether trying again can help
 ├── AccessDeniedError       known, but not for this person
 ├── DocumentError           one file cannot be read; the rest goes on
 ├── StorageError            the home directory or database cannot be used (newer version, disk full, no permission)
-└── EmbedderError           the embedding model is missing or its weights are not the known ones
+├── EmbedderError           the embedding model is missing or its weights are not the known ones
+└── RerankerError           the reranking model that the settings name is missing
 
 `chatbot`, `alignment` and `ui` derive theirs from these. Every message is one line that says what to do next.
 """
@@ -41,6 +42,10 @@ class DocumentError(TacitError):
 
 class StorageError(TacitError):
     """The store cannot be opened or written."""
+
+
+class RerankerError(TacitError):
+    """The reranker cannot be loaded."""
 
 
 class EmbedderError(TacitError):

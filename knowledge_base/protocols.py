@@ -68,6 +68,21 @@ class LexicalIndex(Protocol):
         """The k best (chunk id, score) of the given collections, best first; any text is a valid query, an empty one finds nothing."""
 
 
+class Reranker(Protocol):
+    """Reads question and text together."""
+
+    @property
+    def version(self) -> str:
+        """Names the weights; part of the retriever's version."""
+
+    @property
+    def candidates(self) -> int:
+        """How many passages it is to be given at most."""
+
+    def score(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the question: one number a text, in the order given, larger is better, comparable within the call."""
+
+
 class Retriever(Protocol):
     """Question to permitted passages."""
 

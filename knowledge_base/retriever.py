@@ -7,19 +7,22 @@ Different from the textbook: reciprocal-rank fusion (Cormack, Clarke and Buettch
 the first few passages are read, and with a weight for each side:
 
     score(chunk) = sum over sides of weight / (k + rank of the chunk on that side)
+
+A reranker, where the settings name one, then sorts the first passages anew; a passage's score stays the fusion's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
 
+from knowledge_base.enrichment import enriched
 from knowledge_base.errors import UsageError
 from knowledge_base.live_index import LiveIndex
-from knowledge_base.protocols import Embedder, LexicalIndex, Vectors
+from knowledge_base.protocols import Embedder, LexicalIndex, Reranker, Vectors
 from knowledge_base.records import Passage, Reader
 from knowledge_base.rows import FoundChunk
 from knowledge_base.store import KnowledgeStore
@@ -65,6 +68,7 @@ class HybridRetriever:
         lexical: LexicalIndex,
         embedder: Embedder,
         settings: RetrievalSettings | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Put the parts together; nothing is loaded yet."""
         self._store = store
@@ -72,12 +76,14 @@ class HybridRetriever:
         self._lexical = lexical
         self._embedder = embedder
         self._settings = settings or RetrievalSettings()
+        self._reranker = reranker
 
     @property
     def version(self) -> str:
-        """Embedder, fusion and settings, as `all-MiniLM-L6-v2/53aa5117/mean+fts/rrf20/50/1:1`."""
+        """Embedder, fusion, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/rrf20/50/1:1`."""
         s = self._settings
-        return f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
+        fusion = f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
+        return f"{fusion}+{self._reranker.version}" if self._reranker else fusion
 
     def retrieve(
         self, question: str, reader: Reader, *, collections: Sequence[str] | None = None, top_k: int = 8
@@ -88,6 +94,7 @@ class HybridRetriever:
             NotFoundError: a named collection does not exist or is not permitted.
             UsageError: top_k is below 1.
             EmbedderError: the embedder cannot be loaded, or the stored vectors come from another one.
+            RerankerError: the reranker cannot be loaded.
         """
         if top_k < 1:
             raise UsageError(f"top_k is {top_k}: it must be at least 1")
@@ -104,9 +111,24 @@ class HybridRetriever:
         fused = fuse(
             (by_meaning, settings.dense_weight), (by_words, settings.lexical_weight), k=settings.fusion_k
         )
-        passages = self._passages(fused, vector[0], permitted, top_k)
+        n_read = max(top_k, self._reranker.candidates) if self._reranker else top_k
+        passages = self._rerank(question, self._passages(fused, vector[0], permitted, n_read))[:top_k]
         log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
         return passages
+
+    def _rerank(self, question: str, passages: list[Passage]) -> list[Passage]:
+        if self._reranker is None:
+            return passages
+        read, rest = passages[: self._reranker.candidates], passages[self._reranker.candidates :]
+        scores = self._reranker.score(
+            question[:_MAX_EMBEDDED_CHARACTERS], [enriched(p.title, p.heading, p.text) for p in read]
+        )
+        # Equal scores keep the order of the fusion.
+        order = sorted(range(len(read)), key=lambda place: -scores[place])
+        return [
+            replace(passage, rank=rank)
+            for rank, passage in enumerate([*(read[place] for place in order), *rest], start=1)
+        ]
 
     def _nearest(self, vector: Vectors, n: int, permitted: Sequence[str]) -> list[int]:
         ids, _ = self._live_index.search(vector, n, permitted)

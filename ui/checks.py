@@ -68,6 +68,7 @@ def _home_checks(services: Services) -> Iterator[Check]:
             ),
         ),
         ("embedder", lambda: _embedder(services)),
+        ("reranker", lambda: _reranker(services)),
         ("policy", lambda: _policy(services)),
         ("training", lambda: _training(services)),
     ]
@@ -81,6 +82,13 @@ def _home_checks(services: Services) -> Iterator[Check]:
 def _embedder(services: Services) -> str:
     services.embedder.encode(["hello"])
     return f"{services.embedder.version}, {services.embedder.dimension} dimensions, weights verified"
+
+
+def _reranker(services: Services) -> str:
+    if services.reranker is None:
+        return "none: passages are ranked by meaning and words alone"
+    services.reranker.score("hello", ["hello"])
+    return f"{services.reranker.version.rsplit('/', 1)[0]}, reads {services.reranker.candidates} passages a question"
 
 
 def _policy(services: Services) -> str:

