@@ -10,6 +10,7 @@ Different from the textbook:
 2. The number type is not part of `version`. Vectors of both types rank alike, and a home directory must be able to move to another
    machine without embedding everything again.
 3. Counting tokens does not load the model, only its tokenizer: the chunker calls it for every piece of text.
+4. A tuned embedder is a file of the weights that training changed, laid over the model: word embeddings, half of a small model, are stored once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 import structlog
 
 from knowledge_base.errors import EmbedderError
-from knowledge_base.model_files import first_line, model_directory, weights_sha256
+from knowledge_base.model_files import file_sha256, first_line, model_directory, weights_sha256
 from knowledge_base.protocols import Vectors
 
 log = structlog.get_logger(__name__)
@@ -70,9 +71,15 @@ class SentenceTransformerEmbedder:
         7
     """
 
-    def __init__(self, settings: EmbedderSettings | None = None) -> None:
-        """Remember the settings; nothing is loaded yet."""
+    def __init__(self, settings: EmbedderSettings | None = None, tuned: Path | None = None) -> None:
+        """Remember the settings; nothing is loaded yet.
+
+        Args:
+            settings: Which model, and how it runs.
+            tuned: A safetensors file whose weights replace the model's of the same names.
+        """
         self.settings = settings or EmbedderSettings()
+        self.tuned = tuned
         self._loading = threading.Lock()
         self._running = threading.Lock()
         self._model: Any = None
@@ -90,9 +97,10 @@ class SentenceTransformerEmbedder:
 
     @functools.cached_property
     def version(self) -> str:
-        """Name, first eight digits of the weights' SHA-256, pooling."""
+        """Name, first eight digits of the weights' SHA-256, pooling, and those of the tuned weights, if any."""
         name = self.settings.model.rstrip("/").rsplit("/", 1)[-1] or BUNDLED_NAME
-        return f"{name}/{weights_sha256(self.directory, EmbedderError)[:8]}/{_pooling(self.directory)}"
+        model = f"{name}/{weights_sha256(self.directory, EmbedderError)[:8]}/{_pooling(self.directory)}"
+        return f"{model}+{file_sha256(self.tuned, EmbedderError)[:8]}" if self.tuned else model
 
     @functools.cached_property
     def dimension(self) -> int:
@@ -175,8 +183,29 @@ class SentenceTransformerEmbedder:
             raise EmbedderError(
                 f"the embedder in {directory} cannot be loaded ({first_line(error)}): give a sentence-transformers directory"
             ) from error
+        if self.tuned:
+            _lay_over(model, self.tuned)
         log.info("embedder loaded", embedder=self.version, device=device, dtype=dtype)
         return model
+
+
+def _lay_over(model: Any, tuned: Path) -> None:
+    """Replace the encoder's weights by those in the file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    encoder = model[0].auto_model
+    try:
+        weights = load_file(tuned)
+        found = encoder.load_state_dict(weights, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise EmbedderError(
+            f"the tuned weights in {tuned} cannot be loaded ({first_line(error)}): they belong to another model, or are damaged"
+        ) from error
+    if found.unexpected_keys:
+        raise EmbedderError(
+            f"the tuned weights in {tuned} belong to another model: it has no {found.unexpected_keys[0]}"
+        )
 
 
 def has_fast_bfloat16() -> bool:

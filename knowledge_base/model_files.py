@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from knowledge_base.errors import TacitError
@@ -37,10 +38,19 @@ def weights_sha256(directory: Path, error: type[TacitError]) -> str:
     files = sorted(directory.rglob("*.safetensors"))
     if not files:
         raise error(f"{directory} holds no *.safetensors: give a sentence-transformers directory that does")
+    return _hash(files, error)
+
+
+def file_sha256(path: Path, error: type[TacitError]) -> str:
+    """SHA-256 of one file of weights; `error` is raised when it cannot be read."""
+    return _hash([path], error)
+
+
+def _hash(files: Sequence[Path], error: type[TacitError]) -> str:
     try:
         return _sha256(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
     except OSError as caught:
-        raise error(f"the weights in {directory} cannot be read ({caught}): check the directory") from caught
+        raise error(f"the weights {files[0]} cannot be read ({caught}): check the file") from caught
 
 
 @functools.lru_cache(maxsize=8)

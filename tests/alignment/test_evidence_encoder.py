@@ -1,0 +1,133 @@
+"""The evidence encoder's training: the loss by hand, a killed run, and what comes out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignment.encoder_pairs import EncoderPair
+from alignment.errors import TrainingError
+from alignment.evidence_encoder import EncoderSettings, TextEncoder, _export, _Run, collect, info_nce, recall
+from alignment.reader_sources import SourceQuestion, SourceSentence
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["who", "pays", "for", "trains", "dogs", "cats", "leave", "weeks", "six", "ten", *"abcdef"]
+VOCABULARY = [*SPECIAL, *WORDS]
+PAIRS = [
+    EncoderPair(question=f"who {word}", positive=f"{word} pays for {word}", negative=f"for {other}")
+    for word, other in zip(WORDS, [*WORDS[1:], WORDS[0]], strict=True)
+]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A BERT of a few thousand random weights, without dropout's help it learns in no time."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path / "start"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    BertTokenizerFast(vocab={word: n for n, word in enumerate(VOCABULARY)}).save_pretrained(folder)
+    return folder
+
+
+def _settings(folder: Path, **changes: Any) -> EncoderSettings:
+    defaults: dict[str, Any] = {
+        "data_dir": folder, "work_dir": folder, "epochs": 2.0, "batch_questions": 4, "learning_rate": 1e-2,
+        "warmup_steps": 2, "save_every_steps": 2,
+    }  # fmt: skip
+    return EncoderSettings(**(defaults | changes))
+
+
+def test_the_loss_is_the_cross_entropy_of_scaled_cosines() -> None:
+    """Two questions, three texts, worked out by hand; a text that is the right one said twice does not count."""
+    questions = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    texts = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]], dtype=torch.float64)
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    first = -math.log(math.exp(2.0) / (math.exp(2.0) + math.exp(1.2) + math.exp(1.6)))
+    second = -math.log(math.exp(1.6) / (math.exp(0.0) + math.exp(1.6) + math.exp(1.2)))
+
+    assert info_nce(questions, texts, nothing, 2.0).item() == pytest.approx((first + second) / 2, abs=1e-9)
+
+    same = nothing.clone()
+    same[0, 2] = True
+    without = -math.log(math.exp(2.0) / (math.exp(2.0) + math.exp(1.2)))
+    assert info_nce(questions, texts, same, 2.0).item() == pytest.approx((without + second) / 2, abs=1e-9)
+
+
+def test_a_killed_run_ends_with_the_same_weights(start: Path, tmp_path: Path) -> None:
+    """From its newest checkpoint, dropout and all, bit for bit."""
+    torch.manual_seed(3)
+    whole = _Run(_settings(tmp_path / "whole"), PAIRS, start)
+    assert whole.go(lambda _: None)
+
+    torch.manual_seed(3)
+    killed = _Run(_settings(tmp_path / "killed"), PAIRS, start)
+    for number, batch in enumerate(killed._batches()):
+        if number == 3:  # one step after the checkpoint: it is lost and done again
+            break
+        killed._update(batch)
+        killed.step += 1
+        if killed.step % 2 == 0:
+            killed._save()
+    resumed = _Run(_settings(tmp_path / "killed"), PAIRS, start)
+    assert 2 == resumed.step
+    assert resumed.go(lambda _: None)
+
+    theirs = resumed.encoder.model.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in whole.encoder.model.state_dict().items())
+
+
+def test_training_brings_answers_nearer_and_leaves_word_embeddings(start: Path, tmp_path: Path) -> None:
+    """On the pairs themselves the loss falls; the exported file holds no word embeddings."""
+    run = _Run(_settings(tmp_path / "work", epochs=20.0), PAIRS, start)
+    words = run.encoder.model.get_input_embeddings().weight.clone()
+
+    def loss() -> float:
+        questions = run.encoder.encode([pair.question for pair in PAIRS], 32)
+        texts = run.encoder.encode([pair.positive for pair in PAIRS], 32)
+        return info_nce(questions, texts, torch.zeros(len(PAIRS), len(PAIRS), dtype=torch.bool), 20.0).item()
+
+    before = loss()
+    run.go(lambda _: None)
+
+    assert loss() < before / 2
+    assert torch.equal(words, run.encoder.model.get_input_embeddings().weight)
+    from safetensors.torch import load_file
+
+    exported = load_file(_export(run, _settings(tmp_path / "work"), {"pairs": len(PAIRS)}))
+    assert "embeddings.word_embeddings.weight" not in exported
+    assert {torch.bfloat16} == {value.dtype for value in exported.values()}
+    assert len(PAIRS) == json.loads((tmp_path / "work" / "card.json").read_text())["pairs"]
+
+
+def test_recall_counts_the_best_right_sentence(start: Path, tmp_path: Path) -> None:
+    """Among all sentences of the held-out pages; unanswered questions are not counted."""
+    run = _Run(_settings(tmp_path / "work"), PAIRS, start)
+    sentences = [SourceSentence(heading="", text=f"{word} pays for {word}") for word in WORDS]
+    questions = [
+        SourceQuestion(
+            document="p", kind="asked", question=sentence.text, right=(sentence,), near=tuple(sentences)
+        )
+        for sentence in sentences[:4]
+    ]
+
+    found = recall(TextEncoder(run.encoder.model, run.encoder.tokenizer), questions, _settings(tmp_path))
+
+    assert 1.0 == found["recall@1"]  # each question is its answer to the letter
+    assert {} == recall(run.encoder, [], _settings(tmp_path))
+
+
+def test_without_the_corpus_the_message_says_what_to_set(tmp_path: Path) -> None:
+    """One line."""
+    with pytest.raises(TrainingError, match="set data_dir"):
+        collect(_settings(tmp_path))
