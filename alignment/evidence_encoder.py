@@ -15,6 +15,7 @@ Shapes: B questions of a batch, T tokens, D the encoder's width.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import time
@@ -35,8 +36,10 @@ from alignment.errors import TrainingError
 from alignment.reader_sources import SourceQuestion, questions_from_sets
 from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
 from alignment.settings import SettingsError, apply_overrides
+from chatbot.durable_files import written_atomically
 from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.errors import TacitError
+from knowledge_base.protocols import Embedder
 
 _log = structlog.get_logger(__name__)
 
@@ -181,6 +184,28 @@ def recall(
     return {f"recall@{depth}": float(np.mean([rank < depth for rank in ranks])) for depth in _DEPTHS}
 
 
+def pairs_once(
+    questions: Sequence[SourceQuestion], embedder: Embedder, settings: EncoderSettings
+) -> list[EncoderPair]:
+    """The pairs, made once for a work folder and these settings: to find the look-alikes takes minutes, and a run may be resumed."""
+    path = settings.work_dir / "pairs.jsonl"
+    made_from = json.dumps([settings.seed, settings.stretch_share, embedder.version, _name(questions)])
+    if path.exists():
+        first, *rows = path.read_text("utf-8").splitlines()
+        if first == made_from:
+            return [EncoderPair(**json.loads(row)) for row in rows]
+    rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
+    pairs = make_pairs(questions, embedder, PairSettings(stretch_share=settings.stretch_share), rng)
+    with written_atomically(path) as file:
+        file.write("\n".join([made_from, *(json.dumps(asdict(pair)) for pair in pairs)]) + "\n")
+    return pairs
+
+
+def _name(questions: Sequence[SourceQuestion]) -> str:
+    asked = "\n".join(f"{question.document} {question.question}" for question in questions)
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
 def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Train and write the result; returns the file of tuned weights.
 
@@ -197,8 +222,7 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
     learn, held_out = collect(settings)
     embedder = SentenceTransformerEmbedder()
     progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
-    rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
-    pairs = make_pairs(learn, embedder, PairSettings(stretch_share=settings.stretch_share), rng)
+    pairs = pairs_once(learn, embedder, settings)
     if not pairs:
         raise TrainingError("no question has an answer and a look-alike: there is nothing to learn from")
     run = _Run(settings, pairs, embedder.directory)

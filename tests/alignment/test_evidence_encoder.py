@@ -12,8 +12,18 @@ import torch
 
 from alignment.encoder_pairs import EncoderPair
 from alignment.errors import TrainingError
-from alignment.evidence_encoder import EncoderSettings, TextEncoder, _export, _Run, collect, info_nce, recall
+from alignment.evidence_encoder import (
+    EncoderSettings,
+    TextEncoder,
+    _export,
+    _Run,
+    collect,
+    info_nce,
+    pairs_once,
+    recall,
+)
 from alignment.reader_sources import SourceQuestion, SourceSentence
+from tests.fakes import FakeEmbedder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["who", "pays", "for", "trains", "dogs", "cats", "leave", "weeks", "six", "ten", *"abcdef"]
@@ -125,6 +135,25 @@ def test_recall_counts_the_best_right_sentence(start: Path, tmp_path: Path) -> N
 
     assert 1.0 == found["recall@1"]  # each question is its answer to the letter
     assert {} == recall(run.encoder, [], _settings(tmp_path))
+
+
+def test_pairs_are_made_once_for_a_folder_and_its_settings(tmp_path: Path) -> None:
+    """A resumed run embeds nothing again; another seed does."""
+    sentences = tuple(SourceSentence(heading="", text=f"{word} pays for {word}") for word in WORDS)
+    questions = [
+        SourceQuestion(
+            document="p", kind="asked", question="who pays", right=sentences[:1], near=sentences[1:]
+        )
+    ]
+    embedder = FakeEmbedder(64)
+
+    pairs = pairs_once(questions, embedder, _settings(tmp_path))
+    n_encoded = embedder.n_encoded
+
+    assert pairs == pairs_once(questions, embedder, _settings(tmp_path))
+    assert n_encoded == embedder.n_encoded
+    pairs_once(questions, embedder, _settings(tmp_path, seed=1))
+    assert n_encoded < embedder.n_encoded
 
 
 def test_without_the_corpus_the_message_says_what_to_set(tmp_path: Path) -> None:
