@@ -8,8 +8,6 @@ Different from sentence-transformers' trainer: word embeddings stay as they are,
 meaning; nothing asks a hub for anything; the learning rate falls to zero over the steps given; a run continues from its newest checkpoint.
 
     python -m alignment.evidence_encoder --set data_dir=DATA --set work_dir=WORK_FOLDER
-
-Shapes: B questions of a batch, T tokens, D the encoder's width.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ from typing import Any
 import numpy as np
 import structlog
 import torch
-from torch import Tensor
 
 from alignment.asked_questions import asked_questions
 from alignment.corpus import is_held_out
@@ -36,6 +33,7 @@ from alignment.errors import TrainingError
 from alignment.reader_sources import SourceQuestion, questions_from_sets
 from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
 from alignment.settings import SettingsError, apply_overrides
+from alignment.text_encoder import TextEncoder, info_nce
 from chatbot.durable_files import written_atomically
 from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.errors import TacitError
@@ -97,49 +95,6 @@ class EncoderSettings:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0 < self.held_out_share < 1:
             raise ValueError(f"held_out_share={self.held_out_share} must be between 0 and 1")
-
-
-class TextEncoder:
-    """Texts to unit vectors with gradients: the mean of the last states, as the bundled embedder pools."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        """Wrap a Hugging Face encoder."""
-        self.model = model
-        self.tokenizer = tokenizer
-
-    def __call__(self, texts: Sequence[str], max_tokens: int) -> Tensor:
-        """(len(texts), D), of length 1."""
-        batch = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-        )
-        states = self.model(**batch).last_hidden_state  # (n, T, D)
-        mask = batch["attention_mask"][..., None].to(states.dtype)
-        return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str], max_tokens: int) -> Tensor:
-        """Many texts, without gradients, in the order given."""
-        self.model.eval()
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors = torch.empty(len(texts), self.model.config.hidden_size)
-        for start in range(0, len(order), 64):
-            batch = order[start : start + 64]
-            vectors[batch] = self([texts[i] for i in batch], max_tokens)
-        self.model.train()
-        return vectors
-
-
-def info_nce(questions: Tensor, texts: Tensor, same: Tensor, scale: float) -> Tensor:
-    """Mean negative log-probability of each question's own text among all of the batch's.
-
-    Args:
-        questions: (B, D), unit length.
-        texts: (N, D), unit length, N >= B; text i belongs to question i.
-        same: (B, N), bool: texts that are neither right nor wrong for a question, its own text said elsewhere in the batch.
-        scale: Inverse temperature.
-    """
-    logits = (scale * questions @ texts.T).masked_fill(same, float("-inf"))
-    return torch.nn.functional.cross_entropy(logits, torch.arange(len(questions)))
 
 
 def collect(settings: EncoderSettings) -> tuple[list[SourceQuestion], list[SourceQuestion]]:

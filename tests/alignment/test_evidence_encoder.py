@@ -14,15 +14,14 @@ from alignment.encoder_pairs import EncoderPair
 from alignment.errors import TrainingError
 from alignment.evidence_encoder import (
     EncoderSettings,
-    TextEncoder,
     _export,
     _Run,
     collect,
-    info_nce,
     pairs_once,
     recall,
 )
 from alignment.reader_sources import SourceQuestion, SourceSentence
+from alignment.text_encoder import TextEncoder, info_nce
 from tests.fakes import FakeEmbedder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
