@@ -46,7 +46,8 @@ class Completion:
 
     text: str
     token_ids: tuple[int, ...]
-    """Sampled tokens, the end-of-text token included when it was sampled; empty when the engine does not tell."""
+    """Sampled tokens, the end-of-text token included when it was sampled, and a repetition that was taken back out of the text; empty when
+    the engine does not tell."""
     logprob: float | None
     """Sum of the log-probabilities of `token_ids` under the sampling distribution's logits at temperature 1; None when unknown."""
     ended: bool
