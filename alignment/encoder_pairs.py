@@ -3,8 +3,9 @@
 Knows nothing of models but an `Embedder` that finds the look-alikes. Differs from the usual pairs in what stands on the right: a sentence under
 its heading, as evidence is chosen, and now and then the stretch of its page around it, as passages are found, so that one encoder serves both.
 
-A look-alike is drawn from the sentences of all pages that are nearest to the question by the embedder that training starts from, those that
-answer left out: what it takes for an answer today is what it has to learn.
+Look-alikes are the sentences nearest to the question by the embedder that training starts from, of all pages and of the question's own,
+those that answer and near copies of them left out: what it takes for an answer today is what it has to learn. A pair keeps several of each
+kind, and every pass over the pairs draws anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -25,30 +27,49 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderPair:
-    """One row of training."""
+    """A question with what answers it and what does not."""
 
     question: str
-    positive: str
-    negative: str
+    right: tuple[str, ...]
+    """Sentences that answer, as evidence; at least one."""
+    stretches: tuple[str, ...] = ()
+    """Stretches of the page that hold an answer."""
+    look_alikes: tuple[str, ...] = ()
+    """Wrong sentences of all pages, nearest first."""
+    beside: tuple[str, ...] = ()
+    """Wrong sentences of the question's own page, nearest first."""
+
+    def draw_positive(self, stretch_share: float, rng: random.Random) -> str:
+        """A text that answers."""
+        if self.stretches and rng.random() < stretch_share:
+            return rng.choice(self.stretches)
+        return rng.choice(self.right)
+
+    def draw_negatives(self, rng: random.Random) -> list[str]:
+        """One look-alike of all pages and one of its own; fewer where there is none."""
+        return [rng.choice(kind) for kind in (self.look_alikes, self.beside) if kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSettings:
     """What stands beside a question."""
 
-    stretch_share: float = 0.35
-    """Share of the positives that are a stretch of the page around the answer instead of the sentence alone."""
+    stretches: int = 3
+    """Stretches of the page around the answer that a pair keeps."""
     stretch_sentences: int = 3
     """Most sentences before and after the answer in a stretch."""
     look_alikes: int = 8
-    """The negative is drawn from so many nearest wrong sentences."""
+    """Nearest wrong sentences of all pages that a pair keeps."""
+    beside: int = 4
+    """And of the question's own page."""
+    copy_cosine: float = 0.93
+    """A sentence at least this near to the answer says the same, so it is no negative."""
 
     def __post_init__(self) -> None:
         """Reject what makes no pairs."""
-        if not 0 <= self.stretch_share <= 1:
-            raise ValueError(f"stretch_share={self.stretch_share} must be in [0, 1]")
-        if self.stretch_sentences < 0:
-            raise ValueError(f"stretch_sentences={self.stretch_sentences} must be 0 or more")
+        for name in ("stretches", "stretch_sentences", "beside"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
         if self.look_alikes < 1:
             raise ValueError(f"look_alikes={self.look_alikes} must be at least 1")
 
@@ -61,13 +82,13 @@ def as_evidence(sentence: SourceSentence) -> str:
 def make_pairs(
     questions: Sequence[SourceQuestion], embedder: Embedder, settings: PairSettings, rng: random.Random
 ) -> list[EncoderPair]:
-    """One pair for every question that something answers, in the order given.
+    """One pair for every question that something answers and something else resembles, in the order given.
 
     Args:
         questions: Of one side of a split: look-alikes are drawn from their pages.
         embedder: Finds the look-alikes.
         settings: See `PairSettings`.
-        rng: Draws positives and negatives.
+        rng: Draws the stretches.
     """
     sentences = list(
         dict.fromkeys(sentence for q in questions for sentence in (*q.right, *q.near) if sentence.text)
@@ -76,27 +97,47 @@ def make_pairs(
     if not answered:
         return []
     pool = embedder.encode([as_evidence(sentence) for sentence in sentences])
+    place = {sentence: number for number, sentence in enumerate(sentences)}
     pairs = []
     for start in range(0, len(answered), _BLOCK):
         block = answered[start : start + _BLOCK]
-        nearest = _nearest(embedder.encode([q.question for q in block]), pool, settings.look_alikes)
-        for question, places in zip(block, nearest, strict=True):
-            wrong = [sentences[place] for place in places if not _answers(sentences[place], question)]
-            if wrong:
-                pairs.append(
-                    EncoderPair(
-                        question=question.question,
-                        positive=_positive(question, settings, rng),
-                        negative=as_evidence(rng.choice(wrong[: settings.look_alikes])),
-                    )
+        asked = embedder.encode([q.question for q in block])
+        nearest = _nearest(asked, pool, settings.look_alikes)
+        for question, vector, places in zip(block, asked, nearest, strict=True):
+            answers = pool[[place[sentence] for sentence in question.right]]  # (right, D)
+            own = [place[sentence] for sentence in question.near if sentence.text]
+            own.sort(key=lambda number: -float(vector @ pool[number]))
+
+            def wrong(
+                numbers: Sequence[int],
+                n: int,
+                answers: Vectors = answers,
+                question: SourceQuestion = question,
+            ) -> tuple[str, ...]:
+                kept = (
+                    sentences[number]
+                    for number in numbers
+                    if not _answers(sentences[number], question)
+                    and float((answers @ pool[number]).max()) < settings.copy_cosine
                 )
+                return tuple(as_evidence(sentence) for sentence in islice(kept, n))
+
+            pair = EncoderPair(
+                question=question.question,
+                right=tuple(as_evidence(sentence) for sentence in question.right),
+                stretches=tuple(_stretch(question, settings, rng) for _ in range(settings.stretches)),
+                look_alikes=wrong(places, settings.look_alikes),
+                beside=wrong(own, settings.beside),
+            )
+            if pair.look_alikes or pair.beside:
+                pairs.append(pair)
     return pairs
 
 
 def _nearest(asked: Vectors, pool: Vectors, n: int) -> list[list[int]]:
-    """For each question the places of the n and a few more sentences nearest to it, best first."""
+    """For each question the places of the n and some more sentences nearest to it, best first."""
     similarities = asked @ pool.T  # (questions, sentences)
-    n_kept = min(n + 8, pool.shape[0])  # right ones among them are left out afterwards
+    n_kept = min(n + 24, pool.shape[0])  # right ones and their copies among them are left out afterwards
     kept = np.argpartition(-similarities, n_kept - 1, axis=1)[:, :n_kept]
     return [row[np.argsort(-similarities[i, row], kind="stable")].tolist() for i, row in enumerate(kept)]
 
@@ -105,10 +146,8 @@ def _answers(sentence: SourceSentence, question: SourceQuestion) -> bool:
     return any(sentence.text == right.text for right in question.right)
 
 
-def _positive(question: SourceQuestion, settings: PairSettings, rng: random.Random) -> str:
+def _stretch(question: SourceQuestion, settings: PairSettings, rng: random.Random) -> str:
     right = rng.choice(question.right)
-    if rng.random() >= settings.stretch_share:
-        return as_evidence(right)
     # `near` is the page in its order without what answers; the sentences under the same heading stand around it.
     around = [sentence.text for sentence in question.near if sentence.heading == right.heading]
     before, after = (rng.randint(0, settings.stretch_sentences) for _ in range(2))

@@ -27,7 +27,6 @@ import structlog
 import torch
 
 from alignment.asked_questions import asked_questions
-from alignment.corpus import is_held_out
 from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make_pairs
 from alignment.errors import TrainingError
 from alignment.reader_sources import SourceQuestion, questions_from_sets
@@ -44,6 +43,13 @@ _log = structlog.get_logger(__name__)
 TUNED = "tuned.safetensors"
 _WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 _DEPTHS = (1, 3, 6, 14)
+HELD_OUT_PERCENT = 12
+"""Of the pages were held out of the shipped weights."""
+
+
+def is_held_out_page(document: str, percent: int = HELD_OUT_PERCENT) -> bool:
+    """Whether nothing is learned from a page; by its name alone, so that the shipped weights can be judged on pages they never saw."""
+    return int(hashlib.sha256(document.encode()).hexdigest()[:8], 16) % 100 < percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +60,13 @@ class EncoderSettings:
     """Folder with `text/hb_gitlab.jsonl.xz` and the `qa_*` sets."""
     work_dir: Path
     """Gets checkpoints and the result; the same one resumes."""
-    epochs: float = 2.0
+    epochs: float = 6.0
     """Passes over the pairs."""
-    batch_questions: int = 40
-    """B: each is compared with 2 B texts."""
-    learning_rate: float = 1e-4
+    batch_questions: int = 128
+    """B: each is compared with 3 B texts."""
+    learning_rate: float = 3e-4
     """Peak of AdamW's learning rate."""
-    warmup_steps: int = 20
+    warmup_steps: int = 30
     """Steps in which it rises; afterwards it falls linearly to zero."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay."""
@@ -71,11 +77,11 @@ class EncoderSettings:
     text_tokens: int = 128
     """Longer texts are cut."""
     stretch_share: float = 0.35
-    """See `PairSettings`."""
+    """Share of the positives that are a stretch of the page around the answer instead of the sentence alone."""
     set_questions: int = 2500
     """Questions of the public sets beside those written for training."""
-    held_out_share: float = 0.12
-    """Share of the pages that nothing is learned from."""
+    held_out_percent: int = HELD_OUT_PERCENT
+    """Of the pages: nothing is learned from them."""
     measured_questions: int = 400
     """Held-out questions that the encoder is measured on."""
     save_every_steps: int = 50
@@ -93,8 +99,10 @@ class EncoderSettings:
         for name in ("batch_questions", "question_tokens", "text_tokens", "save_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share={self.held_out_share} must be between 0 and 1")
+        if not 0 <= self.stretch_share <= 1:
+            raise ValueError(f"stretch_share={self.stretch_share} must be in [0, 1]")
+        if not 0 < self.held_out_percent < 100:
+            raise ValueError(f"held_out_percent={self.held_out_percent} must be between 0 and 100")
 
 
 def collect(settings: EncoderSettings) -> tuple[list[SourceQuestion], list[SourceQuestion]]:
@@ -108,11 +116,11 @@ def collect(settings: EncoderSettings) -> tuple[list[SourceQuestion], list[Sourc
         raise TrainingError(f"{corpus} is missing: set data_dir to the folder of the training corpora")
     sides: dict[bool, list[SourceQuestion]] = {False: [], True: []}
     for question in asked_questions(corpus):
-        sides[is_held_out(question.document, settings.held_out_share)].append(question)
+        sides[is_held_out_page(question.document, settings.held_out_percent)].append(question)
     others = [
         question
         for question in questions_from_sets(settings.data_dir)
-        if question.right and not is_held_out(question.document, settings.held_out_share)
+        if question.right and not is_held_out_page(question.document, settings.held_out_percent)
     ]
     rng = random.Random(f"{settings.seed} sets")  # noqa: S311 -- data, not secrets
     sides[False] += rng.sample(others, min(settings.set_questions, len(others)))
@@ -144,16 +152,22 @@ def pairs_once(
 ) -> list[EncoderPair]:
     """The pairs, made once for a work folder and these settings: to find the look-alikes takes minutes, and a run may be resumed."""
     path = settings.work_dir / "pairs.jsonl"
-    made_from = json.dumps([settings.seed, settings.stretch_share, embedder.version, _name(questions)])
+    made_from = json.dumps([settings.seed, embedder.version, _name(questions)])
     if path.exists():
         first, *rows = path.read_text("utf-8").splitlines()
         if first == made_from:
-            return [EncoderPair(**json.loads(row)) for row in rows]
+            return [_read_pair(row) for row in rows]
     rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
-    pairs = make_pairs(questions, embedder, PairSettings(stretch_share=settings.stretch_share), rng)
+    pairs = make_pairs(questions, embedder, PairSettings(), rng)
     with written_atomically(path) as file:
         file.write("\n".join([made_from, *(json.dumps(asdict(pair)) for pair in pairs)]) + "\n")
     return pairs
+
+
+def _read_pair(row: str) -> EncoderPair:
+    pair = json.loads(row)
+    texts = {name: tuple(pair[name]) for name in ("right", "stretches", "look_alikes", "beside")}
+    return EncoderPair(question=pair["question"], **texts)
 
 
 def _name(questions: Sequence[SourceQuestion]) -> str:
@@ -202,7 +216,7 @@ class _Run:
         model = AutoModel.from_pretrained(newest or start, add_pooling_layer=False, local_files_only=True)
         for parameter in model.get_input_embeddings().parameters():
             parameter.requires_grad = False
-        model.train()
+        model.to("cuda" if torch.cuda.is_available() else "cpu").train()
         self.encoder = TextEncoder(model, AutoTokenizer.from_pretrained(start, local_files_only=True))
         self._optimiser = torch.optim.AdamW(
             [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -249,12 +263,15 @@ class _Run:
         rate = min((self.step + 1) / max(1, settings.warmup_steps), 1.0) * (1 - self.step / self.n_steps)
         for group in self._optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
-        texts = [pair.positive for pair in batch] + [pair.negative for pair in batch]
+        rng = random.Random(f"{settings.seed} draw {self.step}")  # noqa: S311 -- data, not secrets
+        texts = [pair.draw_positive(settings.stretch_share, rng) for pair in batch]
+        texts += [text for pair in batch for text in pair.draw_negatives(rng)]
         same = torch.tensor(
             [
-                [text == pair.positive and j != i for j, text in enumerate(texts)]
+                [j != i and text in (*pair.right, texts[i]) for j, text in enumerate(texts)]
                 for i, pair in enumerate(batch)
-            ]
+            ],
+            device=self.encoder.model.device,
         )
         questions = self.encoder([pair.question for pair in batch], settings.question_tokens)
         loss = info_nce(questions, self.encoder(texts, settings.text_tokens), same, settings.scale)

@@ -30,7 +30,9 @@ class TextEncoder:
         batch = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         )
-        states = self.model(**batch).last_hidden_state  # (n, T, D)
+        batch = batch.to(self.model.device)
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.model.device.type == "cuda"):
+            states = self.model(**batch).last_hidden_state.float()  # (n, T, D)
         mask = batch["attention_mask"][..., None].to(states.dtype)
         return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
@@ -42,7 +44,7 @@ class TextEncoder:
         vectors = torch.empty(len(texts), self.model.config.hidden_size)
         for start in range(0, len(order), _ENCODED_AT_ONCE):
             batch = order[start : start + _ENCODED_AT_ONCE]
-            vectors[batch] = self([texts[i] for i in batch], max_tokens)
+            vectors[batch] = self([texts[i] for i in batch], max_tokens).cpu()
         self.model.train()
         return vectors
 
@@ -57,4 +59,4 @@ def info_nce(questions: Tensor, texts: Tensor, same: Tensor, scale: float) -> Te
         scale: Inverse temperature.
     """
     logits = (scale * questions @ texts.T).masked_fill(same, float("-inf"))
-    return torch.nn.functional.cross_entropy(logits, torch.arange(len(questions)))
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(questions), device=logits.device))

@@ -24,6 +24,7 @@ from typing import Protocol
 import structlog
 
 from chatbot.answer_making import AnswerMaker
+from chatbot.answerability import AnswerJudge
 from chatbot.evidence import EvidenceSelector
 from chatbot.prompt import Message
 from chatbot.protocols import Generator
@@ -64,6 +65,7 @@ class Assistant:
         grounding: GroundingSettings | None = None,
         abstention: AbstentionSettings | None = None,
         owners: Callable[[], Mapping[str, str]] = dict,
+        judge: AnswerJudge | None = None,
     ) -> None:
         """Put the parts of a turn together; nothing is loaded yet.
 
@@ -76,6 +78,7 @@ class Assistant:
             grounding: When a sentence counts as supported.
             abstention: When the evidence is too weak to ask the model.
             owners: Collection name to whom to ask; for refusals.
+            judge: Reads question and evidence to say whether to ask the model; None leaves that to similarity and shared words.
         """
         self._policies = policies
         self._settings = settings or AssistantSettings()
@@ -85,6 +88,7 @@ class Assistant:
             self._settings,
             abstention or AbstentionSettings(),
             index_version,
+            judge,
         )
         self._answers = AnswerMaker(grounding or GroundingSettings(), owners)
 

@@ -54,6 +54,11 @@ class EvidenceSelector:
         self._guard = threading.Lock()
         self._read: OrderedDict[int, _Read] = OrderedDict()
 
+    @property
+    def version(self) -> str:
+        """Of the embedder that compares sentences."""
+        return self._embedder.version
+
     def select(
         self,
         question: str,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chatbot.abstention import support
+from chatbot.answerability import AnswerJudge
 from chatbot.evidence import EvidenceSelector
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
@@ -36,6 +37,7 @@ class TurnPreparation:
         settings: AssistantSettings,
         abstention: AbstentionSettings,
         index_version: Callable[[], str],
+        judge: AnswerJudge | None = None,
     ) -> None:
         """Put the parts together; arguments as `Assistant`'s."""
         self._retriever = retriever
@@ -43,6 +45,7 @@ class TurnPreparation:
         self._settings = settings
         self._abstention = abstention
         self._index_version = index_version
+        self._judge = judge
 
     def check_question(self, question: str) -> None:
         """Turn away what is no question; asks neither a model nor a store.
@@ -98,23 +101,32 @@ class TurnPreparation:
         evidence = self._selector.select(
             search_text, passages, lambda chosen: budget.fits(asked, chosen, shown)
         )
-        strength = support(search_text, evidence, self._abstention)
+        strength, least = self._strength(search_text, evidence)
         prepared = PreparedTurn(
             question=question,
             search_text=search_text,
             passages=tuple(passages),
             evidence=tuple(evidence),
             messages=tuple(build_messages(asked, as_numbered(evidence), shown)),
-            answerable=bool(evidence) and strength >= self._abstention.threshold,
+            answerable=bool(evidence) and strength >= least,
             support=strength,
             versions=self._versions(),
         )
         return for_policy(prepared, generator, self._settings.max_new_tokens)
 
+    def _strength(self, question: str, evidence: Sequence[EvidenceSentence]) -> tuple[float, float]:
+        """How likely the evidence answers, and from where on the model is asked."""
+        if self._judge is None:
+            return support(question, evidence, self._abstention), self._abstention.threshold
+        texts = [f"{item.heading}: {item.text}" if item.heading else item.text for item in evidence]
+        return self._judge.probability(question, texts), self._abstention.judge_threshold
+
     def _versions(self) -> dict[str, str]:
-        return {
+        judged = {"judge": self._judge.version} if self._judge else {}
+        return judged | {
             "index": self._index_version(),
             "retriever": self._retriever.version,
+            "evidence": self._selector.version,
             "prompt": PROMPT_VERSION,
         }
 

@@ -32,6 +32,7 @@ from ui.settings import Settings
 from ui.uploads import Uploads
 
 if TYPE_CHECKING:
+    from chatbot.answerability import AnswerJudge
     from chatbot.assistant import Assistant
     from chatbot.serving import ServingPolicies
     from knowledge_base.embedder import SentenceTransformerEmbedder
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
 """The base model that ships with the product."""
+EVIDENCE_ENCODER = (
+    Path(__file__).resolve().parent.parent / "chatbot" / "evidence_encoder" / "model.safetensors"
+)
+"""Weights that make the bundled embedder find the sentence that answers."""
+ANSWER_JUDGE = EVIDENCE_ENCODER.parent.parent / "answer_judge" / "model.safetensors"
+"""Weights that make it judge whether a sentence answers."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,25 @@ class Parts:
         return SentenceTransformerEmbedder(self.settings.embedder)
 
     @functools.cached_property
+    def evidence_embedder(self) -> SentenceTransformerEmbedder:
+        """Question and sentences to vectors: the bundled embedder tuned for it, or the one that the settings name."""
+        from knowledge_base.embedder import SentenceTransformerEmbedder
+
+        if self.settings.embedder.model:
+            return self.embedder
+        return SentenceTransformerEmbedder(self.settings.embedder, tuned=EVIDENCE_ENCODER)
+
+    @functools.cached_property
+    def answer_judge(self) -> AnswerJudge | None:
+        """Whether the evidence answers; None where the settings leave that to similarity."""
+        from chatbot.answerability import PairJudge
+        from knowledge_base.embedder import SentenceTransformerEmbedder
+
+        if not self.settings.abstention.judge:
+            return None
+        return PairJudge(SentenceTransformerEmbedder().directory, ANSWER_JUDGE)
+
+    @functools.cached_property
     def ingestor(self) -> Ingestor:
         """Documents in and out."""
         from knowledge_base.ingestion import Ingestor
@@ -195,11 +221,12 @@ class Parts:
 
         return Assistant(
             self.retriever,
-            EvidenceSelector(self.embedder, self.settings.evidence),
+            EvidenceSelector(self.evidence_embedder, self.settings.evidence),
             self.serving,
             self.settings.assistant,
             index_version=lambda: str(self.knowledge.index_version()),
             grounding=self.settings.grounding,
             abstention=self.settings.abstention,
             owners=lambda: {c.name: c.owner for c in self.knowledge.list_collections() if c.owner},
+            judge=self.answer_judge,
         )

@@ -35,22 +35,42 @@ def _make(questions: list[SourceQuestion], seed: int = 0, **settings: float) -> 
     return make_pairs(questions, FakeEmbedder(256), PairSettings(**settings), random.Random(seed))  # type: ignore[arg-type]  # the fields' own types
 
 
-def test_the_look_alike_is_near_the_question_and_does_not_answer() -> None:
-    """The nearest wrong sentence when only one is drawn from."""
-    (pair,) = _make([_ask("For how many weeks are you paid?", 1)], look_alikes=1, stretch_share=0.0)
+def test_look_alikes_are_near_the_question_and_do_not_answer() -> None:
+    """The nearest wrong sentences of all pages, and of the question's own page, best first."""
+    (pair,) = _make([_ask("For how many weeks are you paid?", 1)], look_alikes=1, beside=2)
 
-    assert as_evidence(PAGE[1]) == pair.positive
-    assert as_evidence(PAGE[3]) == pair.negative
+    assert (as_evidence(PAGE[1]),) == pair.right
+    assert (as_evidence(PAGE[3]),) == pair.look_alikes
+    assert as_evidence(PAGE[3]) == pair.beside[0]
+    assert 2 == len(pair.beside)
+
+
+def test_a_near_copy_of_the_answer_is_no_negative() -> None:
+    """Whatever the other sentences are: what says the same is not wrong."""
+    assert [] == _make([_ask("For how many weeks are you paid?", 1)], copy_cosine=-1.0)
 
 
 def test_a_stretch_holds_the_answer_under_its_heading() -> None:
     """With sentences around it from the same section, and no other."""
     for seed in range(20):
-        (pair,) = _make([_ask("For how many weeks am I paid?", 1)], seed, stretch_share=1.0)
+        (pair,) = _make([_ask("For how many weeks am I paid?", 1)], seed)
 
-        assert pair.positive.startswith("Leave > Sick leave\n")
-        assert PAGE[1].text in pair.positive
-        assert PAGE[3].text not in pair.positive
+        for stretch in pair.stretches:
+            assert stretch.startswith("Leave > Sick leave\n")
+            assert PAGE[1].text in stretch
+            assert PAGE[3].text not in stretch
+
+
+def test_a_draw_is_a_right_text_and_one_wrong_text_of_each_kind() -> None:
+    """A stretch only as often as was asked for."""
+    (pair,) = _make([_ask("For how many weeks am I paid?", 1)])
+    rng = random.Random(0)
+
+    assert {as_evidence(PAGE[1])} == {pair.draw_positive(0.0, rng) for _ in range(20)}
+    assert set(pair.stretches) >= {pair.draw_positive(1.0, rng) for _ in range(20)}
+    look_alike, beside = pair.draw_negatives(rng)
+    assert look_alike in pair.look_alikes
+    assert beside in pair.beside
 
 
 def test_a_question_without_an_answer_makes_no_pair() -> None:
@@ -67,11 +87,12 @@ def test_what_answers_is_never_a_look_alike(seed: int, right: set[int]) -> None:
     pairs = _make(questions, seed)
 
     assert pairs == _make(questions, seed)
-    assert all(pair.negative not in {as_evidence(PAGE[n]) for n in right} for pair in pairs)
+    wrong = {text for pair in pairs for text in (*pair.look_alikes, *pair.beside)}
+    assert not wrong & {as_evidence(PAGE[n]) for n in right}
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("stretch_share", 1.5), ("stretch_sentences", -1), ("look_alikes", 0)]
+    ("name", "value"), [("stretches", -1), ("stretch_sentences", -1), ("beside", -1), ("look_alikes", 0)]
 )
 def test_bad_settings_are_refused_by_name(name: str, value: float) -> None:
     """Before anything is embedded."""

@@ -28,7 +28,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["who", "pays", "for", "trains", "dogs", "cats", "leave", "weeks", "six", "ten", *"abcdef"]
 VOCABULARY = [*SPECIAL, *WORDS]
 PAIRS = [
-    EncoderPair(question=f"who {word}", positive=f"{word} pays for {word}", negative=f"for {other}")
+    EncoderPair(question=f"who {word}", right=(f"{word} pays for {word}",), look_alikes=(f"for {other}",))
     for word, other in zip(WORDS, [*WORDS[1:], WORDS[0]], strict=True)
 ]
 
@@ -103,7 +103,7 @@ def test_training_brings_answers_nearer_and_leaves_word_embeddings(start: Path, 
 
     def loss() -> float:
         questions = run.encoder.encode([pair.question for pair in PAIRS], 32)
-        texts = run.encoder.encode([pair.positive for pair in PAIRS], 32)
+        texts = run.encoder.encode([pair.right[0] for pair in PAIRS], 32)
         return info_nce(questions, texts, torch.zeros(len(PAIRS), len(PAIRS), dtype=torch.bool), 20.0).item()
 
     before = loss()

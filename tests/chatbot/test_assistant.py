@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def test_an_answer_carries_its_citation_and_lineage() -> None:
     assert (answer.policy_id, answer.logprob, answer.abstained) == ("base", -1.0, False)
     assert answer.completion == "You get 25 days of annual leave [1]."
     assert "Leave > Annual leave\n1. You get 25 days of annual leave each year. [1]" in answer.prompt
-    assert answer.prepared.versions == {"index": "index-7", "retriever": "fixed", "prompt": PROMPT_VERSION}
+    assert answer.prepared.versions == {
+        "index": "index-7", "retriever": "fixed", "evidence": "fake/1", "prompt": PROMPT_VERSION,
+    }  # fmt: skip
     assert answer.seconds >= (answer.seconds_to_first_token or 0) >= 0
 
 
@@ -325,3 +328,34 @@ def _assert_citations_are_true(answer: Answer) -> None:
     passages = {p.chunk_id: p for p in answer.prepared.passages}
     for citation in answer.citations:
         assert " ".join(citation.text.split()) in " ".join(passages[citation.chunk_id].text.split())
+
+
+class _FixedJudge:
+    """Is always as sure as it was told to be, and remembers what it was shown."""
+
+    version = "fixed-judge"
+
+    def __init__(self, probability: float) -> None:
+        self._probability = probability
+        self.shown: Sequence[str] = ()
+
+    def probability(self, question: str, sentences: Sequence[str]) -> float:
+        self.shown = sentences
+        return self._probability
+
+
+@pytest.mark.parametrize(("probability", "refuses"), [(0.1, True), (0.9, False)])
+def test_a_judge_decides_whether_the_model_is_asked(probability: float, refuses: bool) -> None:
+    """From its own threshold on, whatever similarity says; its version is stored with the answer."""
+    judge = _FixedJudge(probability)
+
+    answer = _assistant(
+        FakeGenerator("You get 25 days of annual leave [1]."),
+        judge=judge,
+        abstention=AbstentionSettings(judge_threshold=0.5),
+    ).answer(QUESTION, ALICE)
+
+    assert answer.abstained is refuses
+    assert answer.prepared.support == probability
+    assert answer.prepared.versions["judge"] == "fixed-judge"
+    assert "Leave > Annual leave: You get 25 days of annual leave each year." in judge.shown

@@ -108,7 +108,8 @@ class ScriptedPolicies:
 def page_services(home: Path, *, delay_seconds: float = 0.0) -> Iterator[Services]:
     """Services on a home made by `make_home`, or a copy of one, with a fake embedder and scripted policies."""
     with open_services(home) as services:
-        services.__dict__["embedder"] = FakeEmbedder()
+        services.__dict__["embedder"] = services.__dict__["evidence_embedder"] = FakeEmbedder()
+        services.__dict__["answer_judge"] = None
         services.__dict__["serving"] = ScriptedPolicies(services, delay_seconds=delay_seconds)
         yield services
 
@@ -116,7 +117,8 @@ def page_services(home: Path, *, delay_seconds: float = 0.0) -> Iterator[Service
 def make_home(home: Path) -> Path:
     """A home with two collections: two documents open to all and one for the group `hr`."""
     with open_services(home, create=True) as services:
-        services.__dict__["embedder"] = FakeEmbedder()
+        services.__dict__["embedder"] = services.__dict__["evidence_embedder"] = FakeEmbedder()
+        services.__dict__["answer_judge"] = None
         _ingest(services, home, "handbook", DOCUMENTS, None)
         _ingest(services, home, "hr-files", RESTRICTED, ["hr"])
         with services.db.write() as connection:

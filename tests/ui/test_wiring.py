@@ -123,7 +123,8 @@ def test_opening_and_closing_a_collection_is_audited(services: Services) -> None
 def test_an_empty_home_warms_up(tmp_path: Path) -> None:
     """Nothing was ingested yet: the server must start all the same."""
     with open_services(tmp_path / "new", create=True) as services:
-        services.__dict__["embedder"] = FakeEmbedder()
+        services.__dict__["embedder"] = services.__dict__["evidence_embedder"] = FakeEmbedder()
+        services.__dict__["answer_judge"] = None
         services.__dict__["serving"] = ScriptedPolicies(services)
         services.warm_up()
 
@@ -144,7 +145,8 @@ def test_a_model_that_cannot_be_loaded_is_one_clear_line(page_home: Path) -> Non
 def test_the_demo_can_be_repeated(tmp_path: Path) -> None:
     """Nothing is done twice and the passwords stay; only the owner of the home can read them."""
     with open_services(tmp_path / "home", create=True) as services:
-        services.__dict__["embedder"] = FakeEmbedder()
+        services.__dict__["embedder"] = services.__dict__["evidence_embedder"] = FakeEmbedder()
+        services.__dict__["answer_judge"] = None
         first, accounts = ingest_sample(services), make_accounts(services)
         again = ingest_sample(services)
 
