@@ -104,24 +104,24 @@ class PairJudge:
 
     @functools.cached_property
     def _parts(self) -> Any:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         try:
             weights = {name: value.float() for name, value in load_file(self._weights).items()}
-            model = AutoModel.from_pretrained(self._encoder, add_pooling_layer=False, local_files_only=True)
             head = {
                 name.removeprefix(_HEAD): weights.pop(name)
                 for name in sorted(weights)
                 if name.startswith(_HEAD)
             }
-            loaded = model.float().load_state_dict(weights, strict=False)
-            missing = set(loaded.missing_keys) - {_WORD_EMBEDDINGS}
-            if missing or loaded.unexpected_keys or set(head) != _HEAD_WEIGHTS:
-                raise JudgeError(
-                    f"{self._weights} holds other weights than the encoder in {self._encoder} has"
-                )
+            if set(head) != _HEAD_WEIGHTS:
+                raise JudgeError(f"{self._weights} holds other weights than a judge has: install Tacit again")
+            with safe_open(self._encoder / "model.safetensors", "pt") as bundled:
+                weights[_WORD_EMBEDDINGS] = bundled.get_tensor(_WORD_EMBEDDINGS).float()
+            config = AutoConfig.from_pretrained(self._encoder, local_files_only=True)
+            model = AutoModel.from_config(config, add_pooling_layer=False).float()
+            model.load_state_dict(weights)  # all of them: half a model would judge at random
             tokenizer = AutoTokenizer.from_pretrained(self._encoder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise JudgeError(

@@ -88,13 +88,16 @@ def test_a_missing_or_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", ["head.out.bias", "encoder.layer.3.output.dense.weight"])
+def test_incomplete_weights_are_refused(tmp_path: Path, without: str) -> None:
     """Half a model would judge at random."""
-    import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
-    path = tmp_path / "model.safetensors"
-    save_file({"head.out.bias": torch.zeros(1)}, path)
+    weights = load_file(ANSWER_JUDGE)
+    del weights[without]
+    save_file(weights, tmp_path / "model.safetensors")
 
-    with pytest.raises(JudgeError, match="other weights"):
-        PairJudge(SentenceTransformerEmbedder().directory, path).probability("when?", SICK)
+    with pytest.raises(JudgeError, match="install Tacit again"):
+        PairJudge(SentenceTransformerEmbedder().directory, tmp_path / "model.safetensors").probability(
+            "when?", SICK
+        )

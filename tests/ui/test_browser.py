@@ -31,7 +31,8 @@ max_new_tokens = 40
 [evidence]
 max_sentences = 3
 [abstention]
-threshold = 0.05
+judge = false
+threshold = 0.0
 [snapshot]
 max_derived = 8
 max_derived_held_out = 4
