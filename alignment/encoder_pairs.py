@@ -13,11 +13,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from alignment.reader_sources import SourceQuestion, SourceSentence
+from chatbot.evidence import with_heading
 from knowledge_base.enrichment import enriched
 from knowledge_base.protocols import Embedder, Vectors
 
@@ -76,7 +78,7 @@ class PairSettings:
 
 def as_evidence(sentence: SourceSentence) -> str:
     """A sentence as evidence selection embeds it."""
-    return f"{sentence.heading}: {sentence.text}" if sentence.heading else sentence.text
+    return with_heading(sentence.heading, sentence.text)
 
 
 def make_pairs(
@@ -104,24 +106,11 @@ def make_pairs(
         asked = embedder.encode([q.question for q in block])
         nearest = _nearest(asked, pool, settings.look_alikes)
         for question, vector, places in zip(block, asked, nearest, strict=True):
-            answers = pool[[place[sentence] for sentence in question.right]]  # (right, D)
             own = [place[sentence] for sentence in question.near if sentence.text]
             own.sort(key=lambda number: -float(vector @ pool[number]))
-
-            def wrong(
-                numbers: Sequence[int],
-                n: int,
-                answers: Vectors = answers,
-                question: SourceQuestion = question,
-            ) -> tuple[str, ...]:
-                kept = (
-                    sentences[number]
-                    for number in numbers
-                    if not _answers(sentences[number], question)
-                    and float((answers @ pool[number]).max()) < settings.copy_cosine
-                )
-                return tuple(as_evidence(sentence) for sentence in islice(kept, n))
-
+            answers = pool[[place[sentence] for sentence in question.right]]  # (right, D)
+            copies = {n for n in (*places, *own) if float((answers @ pool[n]).max()) >= settings.copy_cosine}
+            wrong = partial(_wrong, question, sentences, copies)
             pair = EncoderPair(
                 question=question.question,
                 right=tuple(as_evidence(sentence) for sentence in question.right),
@@ -132,6 +121,18 @@ def make_pairs(
             if pair.look_alikes or pair.beside:
                 pairs.append(pair)
     return pairs
+
+
+def _wrong(
+    question: SourceQuestion,
+    sentences: Sequence[SourceSentence],
+    copies: set[int],
+    places: Sequence[int],
+    n: int,
+) -> tuple[str, ...]:
+    """The first n of some places that neither answer nor say what an answer says."""
+    kept = (sentences[p] for p in places if p not in copies and not _answers(sentences[p], question))
+    return tuple(as_evidence(sentence) for sentence in islice(kept, n))
 
 
 def _nearest(asked: Vectors, pool: Vectors, n: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import torch
 from alignment.asked_questions import asked_questions
 from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make_pairs
 from alignment.errors import TrainingError
+from alignment.evidence_encoder_settings import EncoderSettings, is_held_out_page
 from alignment.reader_sources import SourceQuestion, questions_from_sets
 from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
 from alignment.settings import SettingsError, apply_overrides
@@ -43,66 +44,6 @@ _log = structlog.get_logger(__name__)
 TUNED = "tuned.safetensors"
 _WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 _DEPTHS = (1, 3, 6, 14)
-HELD_OUT_PERCENT = 12
-"""Of the pages were held out of the shipped weights."""
-
-
-def is_held_out_page(document: str, percent: int = HELD_OUT_PERCENT) -> bool:
-    """Whether nothing is learned from a page; by its name alone, so that the shipped weights can be judged on pages they never saw."""
-    return int(hashlib.sha256(document.encode()).hexdigest()[:8], 16) % 100 < percent
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
-    """A training run."""
-
-    data_dir: Path
-    """Folder with `text/hb_gitlab.jsonl.xz` and the `qa_*` sets."""
-    work_dir: Path
-    """Gets checkpoints and the result; the same one resumes."""
-    epochs: float = 6.0
-    """Passes over the pairs."""
-    batch_questions: int = 128
-    """B: each is compared with 3 B texts."""
-    learning_rate: float = 3e-4
-    """Peak of AdamW's learning rate."""
-    warmup_steps: int = 30
-    """Steps in which it rises; afterwards it falls linearly to zero."""
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay."""
-    scale: float = 20.0
-    """Cosines are multiplied by it before the softmax: the inverse of the temperature."""
-    question_tokens: int = 64
-    """Longer questions are cut."""
-    text_tokens: int = 128
-    """Longer texts are cut."""
-    stretch_share: float = 0.35
-    """Share of the positives that are a stretch of the page around the answer instead of the sentence alone."""
-    set_questions: int = 2500
-    """Questions of the public sets beside those written for training."""
-    held_out_percent: int = HELD_OUT_PERCENT
-    """Of the pages: nothing is learned from them."""
-    measured_questions: int = 400
-    """Held-out questions that the encoder is measured on."""
-    save_every_steps: int = 50
-    """Steps between checkpoints."""
-    threads: int = 0
-    """Of torch; 0 leaves its own choice."""
-    seed: int = 0
-    """Decides pairs and their order."""
-
-    def __post_init__(self) -> None:
-        """Reject what could not run."""
-        for name in ("epochs", "learning_rate", "scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("batch_questions", "question_tokens", "text_tokens", "save_every_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.stretch_share <= 1:
-            raise ValueError(f"stretch_share={self.stretch_share} must be in [0, 1]")
-        if not 0 < self.held_out_percent < 100:
-            raise ValueError(f"held_out_percent={self.held_out_percent} must be between 0 and 100")
 
 
 def collect(settings: EncoderSettings) -> tuple[list[SourceQuestion], list[SourceQuestion]]:

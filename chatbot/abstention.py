@@ -10,10 +10,10 @@ mention; a question next to the topic is for the model to refuse.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from chatbot.answerability import sigmoid
 from chatbot.prompt import REFUSAL
 from chatbot.records import EvidenceSentence
 from chatbot.settings import AbstentionSettings
@@ -55,8 +55,7 @@ def support(question: str, evidence: Sequence[EvidenceSentence], settings: Abste
         return 0.0
     strength = measure(question, evidence)
     score = settings.intercept + settings.sentence * strength.sentence + settings.overlap * strength.overlap
-    # tanh instead of exp: it does not overflow, whatever the coefficients.
-    return 0.5 + 0.5 * math.tanh(score / 2)
+    return sigmoid(score)
 
 
 def render_refusal(passages: Sequence[Passage], owners: Mapping[str, str]) -> str:

@@ -125,7 +125,7 @@ class EvidenceSelector:
         known = self._recall(passages)
         missing = [passage for passage in passages if passage.chunk_id not in known]
         candidates = {p.chunk_id: self._split(p) for p in missing}
-        texts = [_with_heading(c) for p in missing for c in candidates[p.chunk_id]]
+        texts = [with_heading(_heading(c.passage), c.text) for p in missing for c in candidates[p.chunk_id]]
         # The question is encoded alone: what shares its batch moves its last digits, and with them the hash of a dataset.
         asked = self._embedder.encode([question])[0]
         vectors = self._embedder.encode(texts) if texts else None
@@ -214,9 +214,13 @@ def _heading(passage: Passage) -> str:
     return " > ".join([passage.title, *parts] if passage.title else parts)
 
 
-def _with_heading(candidate: _Candidate) -> str:
-    heading = _heading(candidate.passage)
-    return f"{heading}: {candidate.text}" if heading else candidate.text
+def with_heading(heading: str, text: str) -> str:
+    """A sentence as the models that choose and judge evidence read it.
+
+    >>> with_heading("Leave > Sick leave", "Tell your manager.")
+    'Leave > Sick leave: Tell your manager.'
+    """
+    return f"{heading}: {text}" if heading else text
 
 
 def _words(text: str) -> tuple[str, ...]:

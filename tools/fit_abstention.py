@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from alignment.asked_questions import asked_questions
 from alignment.corpus import read_corpus
-from alignment.evidence_encoder import is_held_out_page
+from alignment.evidence_encoder_settings import is_held_out_page
 from alignment.page_sections import read_sections
 from chatbot.abstention import measure
 from chatbot.evidence import EvidenceSelector

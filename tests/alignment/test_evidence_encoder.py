@@ -13,13 +13,13 @@ import torch
 from alignment.encoder_pairs import EncoderPair
 from alignment.errors import TrainingError
 from alignment.evidence_encoder import (
-    EncoderSettings,
     _export,
     _Run,
     collect,
     pairs_once,
     recall,
 )
+from alignment.evidence_encoder_settings import EncoderSettings
 from alignment.reader_sources import SourceQuestion, SourceSentence
 from alignment.text_encoder import TextEncoder, info_nce
 from tests.fakes import FakeEmbedder
