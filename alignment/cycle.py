@@ -202,6 +202,7 @@ class Cycle:
                 asked(data.train.rollouts),
                 asked(data.held_out.rollouts),
                 self._settings.taste,
+                passage_weight=self._world.passage_weight(),
             )
             return {
                 "weights": dict(learned.order.weights) if learned.order else None,

@@ -22,6 +22,8 @@ class CycleSettings:
     """Of the reward model in the reward; its scores have a standard deviation of about 1."""
     groundedness_weight: float = 1.0
     """Of the share of an answer's sentences that its citations support, 0 to 1."""
+    reference_weight: float = 1.0
+    """Of the agreement with the known answer, token F1, on prompts that have one."""
     judged_refusals: int = 20
     """With fewer refusals among the judged answers the reward model does not know what people think of them."""
     unjudged_refusal_score: float = -1.0
@@ -40,14 +42,11 @@ class CycleSettings:
 
     def __post_init__(self) -> None:
         """Reject what could not run."""
-        if (
-            min(self.reward_weight, self.groundedness_weight) < 0
-            or self.reward_weight + self.groundedness_weight == 0
-        ):
-            raise ValueError(
-                f"reward_weight={self.reward_weight} and groundedness_weight={self.groundedness_weight}: "
-                "neither may be negative, and one must be above 0"
-            )
+        weights = {
+            name: getattr(self, name) for name in ("reward_weight", "groundedness_weight", "reference_weight")
+        }
+        if min(weights.values()) < 0 or sum(weights.values()) == 0:
+            raise ValueError(f"{weights}: none may be negative, and one must be above 0")
         for name in ("judge_min_judgements", "gate_questions", "gate_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

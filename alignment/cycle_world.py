@@ -29,6 +29,9 @@ class CycleWorld(Protocol):
     def prepare(self, question: str) -> PreparedTurn:
         """A turn as a reader of the open collections only would get it."""
 
+    def passage_weight(self) -> float:
+        """What a passage's similarity adds to its sentences' when evidence is chosen."""
+
     def render(self, messages: Sequence[Message]) -> str:
         """Messages in the base model's template."""
 

@@ -45,7 +45,7 @@ def in_learned_order(
 
 
 def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings) -> RewardFunction:
-    """What a completion is worth: the reward model's score of what people would be shown, and groundedness.
+    """What a completion is worth: the reward model's score of what people would be shown, groundedness, and agreement with known answers.
 
     Args:
         data: What the reward model was trained on: how many refusals it has seen decides what it may say of them.
@@ -55,6 +55,7 @@ def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings)
     from alignment.reward_functions import (
         CautiousOnRefusals,
         GroundednessReward,
+        ReferenceReward,
         RewardOfShownText,
         WeightedReward,
     )
@@ -66,7 +67,11 @@ def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings)
     judged = [text for row in data.train.judgements for text in row.completions]
     if sum(map(is_refusal, judged)) < settings.judged_refusals:
         learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)
-    # A preference reward alone pays for lies that look right: groundedness is part of what is maximised.
+    # A preference reward alone pays for lies that look right: groundedness and known answers are part of what is maximised.
     return WeightedReward(
-        [(learned, settings.reward_weight), (GroundednessReward(), settings.groundedness_weight)]
+        [
+            (learned, settings.reward_weight),
+            (GroundednessReward(), settings.groundedness_weight),
+            (ReferenceReward(), settings.reference_weight),
+        ]
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from alignment.answer_metrics import token_f1
 from alignment.records import RewardFunction, RolloutPrompt
 from chatbot.grounding import check
 from chatbot.judgements import judged_text, numbers_of
-from chatbot.prompt import is_refusal
+from chatbot.prompt import is_refusal, strip_citations
 from chatbot.settings import GroundingSettings
 
 
@@ -49,6 +50,33 @@ class GroundednessReward:
             return 0.0
         _, _, report = check(completion, prompt.prepared.evidence, self._settings)
         return report.n_supported / report.n_sentences if report.n_sentences else 0.0
+
+
+class ReferenceReward:
+    """Agreement with the answer that is known: token F1 of what people would be shown and a demonstration, or the section a question was made of.
+
+    What people like and what is right are not the same, and a reward model learns the first: on its own it made answers shorter and
+    lost facts that they had held (docs/lab-log.md, 26 November). Where nothing is known every completion is worth the same.
+    """
+
+    def __init__(self, settings: GroundingSettings | None = None) -> None:
+        """Use serving's thresholds of the grounding check."""
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """For metrics and manifests."""
+        return "reference"
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """One number in [0, 1] per completion."""
+        return [self._score(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
+
+    def _score(self, prompt: RolloutPrompt, completion: str) -> float:
+        if not prompt.reference or not prompt.prepared.evidence or is_refusal(completion):
+            return 0.0
+        shown, _, report = check(completion, prompt.prepared.evidence, self._settings)
+        return 0.0 if report.fell_back else token_f1(strip_citations(shown), prompt.reference)
 
 
 class RewardOfShownText:

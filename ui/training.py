@@ -81,6 +81,10 @@ class ProductWorld:
         """A turn as a reader of the open collections only would get it."""
         return self._services.assistant.prepare(question, TRAINING_READER, policy_id=BASE_ID)
 
+    def passage_weight(self) -> float:
+        """What a passage's similarity adds to its sentences' when evidence is chosen."""
+        return self._services.settings.evidence.passage_weight
+
     def render(self, messages: Sequence[Message]) -> str:
         """Messages in the base model's template."""
         if self._base_generator is None:

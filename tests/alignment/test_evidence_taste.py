@@ -72,7 +72,9 @@ def _first(order: EvidenceOrder, prompt: RolloutPrompt) -> EvidenceSentence:
 
 def test_a_taste_for_the_questions_words_puts_sentences_that_hold_them_first() -> None:
     """On prompts nothing was fitted to."""
-    learned = learn_order(RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(caution=0))
+    learned = learn_order(
+        RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(cautions=(0.0,)), passage_weight=0.3
+    )
 
     assert learned.order is not None
     assert all(2 == _shared(p.question, _first(learned.order, p).text) for p in HELD_OUT)
@@ -87,7 +89,13 @@ def test_a_reward_without_a_pattern_leaves_the_order_alone() -> None:
     """What was fitted to chance does not help where it was not fitted."""
     rng = random.Random(3)
 
-    learned = learn_order(RewardBy(lambda *_: rng.gauss(0, 1)), TRAIN, HELD_OUT, TasteSettings(caution=0))
+    learned = learn_order(
+        RewardBy(lambda *_: rng.gauss(0, 1)),
+        TRAIN,
+        HELD_OUT,
+        TasteSettings(cautions=(0.0,)),
+        passage_weight=0.3,
+    )
 
     assert learned.order is None
     assert 0.0 == learned.metrics["kept"]
@@ -99,12 +107,17 @@ def test_a_liking_for_low_numbers_is_not_taken_for_one_of_sentences() -> None:
     def likes_low(_question: str, text: str) -> float:
         return -float(text.rsplit("[", 1)[1].rstrip("]"))
 
-    assert learn_order(RewardBy(likes_low), TRAIN, HELD_OUT, TasteSettings(caution=0)).order is None
+    assert (
+        learn_order(
+            RewardBy(likes_low), TRAIN, HELD_OUT, TasteSettings(cautions=(0.0,)), passage_weight=0.3
+        ).order
+        is None
+    )
 
 
 def test_with_few_held_out_prompts_no_order_is_kept() -> None:
     """Nobody could say whether it helps."""
-    learned = learn_order(RewardBy(_shared), TRAIN, HELD_OUT[:19], TasteSettings())
+    learned = learn_order(RewardBy(_shared), TRAIN, HELD_OUT[:19], TasteSettings(), passage_weight=0.3)
 
     assert learned.order is None
     assert (60.0, 19.0) == (learned.metrics["n_prompts"], learned.metrics["n_held_out"])
@@ -112,8 +125,12 @@ def test_with_few_held_out_prompts_no_order_is_kept() -> None:
 
 def test_great_caution_leaves_the_most_similar_sentence_first() -> None:
     """Taste decides only among equals then."""
-    learned = learn_order(RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(caution=0.3))
-    careful = learn_order(RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(caution=1000.0))
+    learned = learn_order(
+        RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(cautions=(0.3,)), passage_weight=0.3
+    )
+    careful = learn_order(
+        RewardBy(_shared), TRAIN, HELD_OUT, TasteSettings(cautions=(1000.0,)), passage_weight=0.3
+    )
 
     assert learned.order is not None
     assert careful.order is None
@@ -124,7 +141,85 @@ def test_prompts_with_one_sentence_say_nothing() -> None:
     """There is no order of one."""
     single = [replace(p, prepared=make_prepared(p.question, p.prepared.evidence[:1])) for p in TRAIN]
 
-    assert 0.0 == learn_order(RewardBy(_shared), single, HELD_OUT, TasteSettings()).metrics["n_prompts"]
+    learned = learn_order(RewardBy(_shared), single, HELD_OUT, TasteSettings(), passage_weight=0.3)
+    assert 0.0 == learned.metrics["n_prompts"]
+
+
+def _with_references(prompts: list[RolloutPrompt], right: int) -> list[RolloutPrompt]:
+    """Prompts whose known answer is the sentence at a place of the order given."""
+    return [replace(p, reference=p.prepared.evidence[right].text) for p in prompts]
+
+
+def test_taste_may_not_put_a_wrong_sentence_before_the_right_one() -> None:
+    """Where the known answers stand first already, a taste that moves them is held back until it moves them no more."""
+    settings = TasteSettings(cautions=(0.3, 1000.0))
+    known = _with_references(TRAIN, 0)
+
+    bold = learn_order(RewardBy(_shared), TRAIN, HELD_OUT, settings, passage_weight=0.3)
+    held_back = learn_order(RewardBy(_shared), known, HELD_OUT, settings, passage_weight=0.3)
+
+    assert 1000.0 == bold.metrics["caution"]  # nothing known: as careful as it goes
+    assert 1000.0 == held_back.metrics["caution"]
+    assert held_back.metrics["agrees_before"] == held_back.metrics["agrees_after"] == 1.0
+
+
+def test_taste_that_agrees_with_known_answers_is_given_way() -> None:
+    """The least caution is taken when the liked sentence is the right one."""
+    known = [
+        replace(p, reference=max((item.text for item in p.prepared.evidence), key=lambda text, p=p: _shared(p.question, text)))  # type: ignore[misc]  # mypy cannot type a lambda's default
+        for p in TRAIN
+    ]  # fmt: skip
+
+    learned = learn_order(
+        RewardBy(_shared), known, HELD_OUT, TasteSettings(cautions=(0.3, 1000.0)), passage_weight=0.3
+    )
+
+    assert learned.order is not None
+    assert 0.3 == learned.metrics["caution"]
+    assert learned.metrics["agrees_after"] > learned.metrics["agrees_before"]
+
+
+def test_without_a_caution_that_keeps_answers_right_no_order_is_kept() -> None:
+    """Every one on offer moves right sentences from the first place."""
+    known = _with_references(TRAIN, 0)
+
+    learned = learn_order(
+        RewardBy(_shared), known, HELD_OUT, TasteSettings(cautions=(0.0, 0.3)), passage_weight=0.3
+    )
+
+    assert learned.order is None
+    assert 0.0 == learned.metrics["kept"]
+
+
+def test_caution_holds_to_the_order_in_which_evidence_is_chosen() -> None:
+    """A passage's similarity counts there, so it counts here: with great caution nothing moves."""
+    moved = [
+        replace(
+            p,
+            prepared=make_prepared(
+                p.question,
+                [
+                    replace(
+                        item,
+                        similarity=0.3 + 0.05 * item.number,
+                        passage=replace(item.passage, similarity=0.9 - 0.2 * item.number),
+                    )
+                    for item in p.prepared.evidence
+                ],
+            ),
+        )
+        for p in TRAIN
+    ]
+
+    def first_moved(passage_weight: float) -> float:
+        settings = TasteSettings(cautions=(1000.0,))
+        metrics = learn_order(
+            RewardBy(_shared), moved, moved, settings, passage_weight=passage_weight
+        ).metrics
+        return abs(metrics["first_after"] - metrics["first_before"])
+
+    assert 0.0 == first_moved(0.5)
+    assert first_moved(0.0) > 0
 
 
 def test_ppo_samples_for_prompts_as_the_policy_will_read_them() -> None:
@@ -140,9 +235,16 @@ def test_ppo_samples_for_prompts_as_the_policy_will_read_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("caution", -1.0), ("penalty", float("inf")), ("min_held_out", 1)]
+    ("name", "value"),
+    [
+        ("cautions", (-1.0,)),
+        ("cautions", ()),
+        ("penalty", float("inf")),
+        ("min_held_out", 1),
+        ("min_references", 0),
+    ],
 )
-def test_settings_that_mean_nothing_are_named(name: str, value: float) -> None:
+def test_settings_that_mean_nothing_are_named(name: str, value: object) -> None:
     """Before anything is trained."""
     with pytest.raises(ValueError, match=name):
-        TasteSettings(**{name: value})  # type: ignore[arg-type]  # a float for an int is one of the cases
+        TasteSettings(**{name: value})  # type: ignore[arg-type]  # that is what is tested

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from alignment.records import RolloutPrompt
 from alignment.reward_functions import (
     CautiousOnRefusals,
     GroundednessReward,
+    ReferenceReward,
     RewardOfShownText,
     WeightedReward,
 )
@@ -107,3 +109,19 @@ def test_the_quotation_shown_for_a_rejected_completion_earns_the_policy_nothing(
     reward = RewardOfShownText(_Constant("liked", 1.0), rejected=-2.0)
 
     assert [-2.0, 1.0] == reward.score([_prompt()] * 2, [nothing, f"{TEXT} [1]"])
+
+
+def test_a_known_answer_is_worth_its_overlap() -> None:
+    """More of it is worth more, what was not asked for less, and a refusal, an unsupported text or a prompt without one nothing."""
+    prompt = replace(_prompt(), reference=TEXT)
+    first_half = " ".join(TEXT.split()[: len(TEXT.split()) // 2])
+    reward = ReferenceReward()
+
+    whole, half, refused, nonsense, unknown = reward.score(
+        [*[prompt] * 4, _prompt()],
+        [f"{TEXT} [1]", f"{first_half} [1]", REFUSAL, "Green ideas sleep furiously [1].", f"{TEXT} [1]"],
+    )
+
+    assert 1.0 == pytest.approx(whole)
+    assert 0.0 < half < 1.0
+    assert [0.0, 0.0, 0.0] == [refused, nonsense, unknown]
