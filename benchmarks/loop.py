@@ -115,12 +115,24 @@ def main() -> None:
     report.add("simulate", simulate(args.home, asked, args, args.turns, args.seed))
     first = report.add("cycle", tacit(args.home, "train", "cycle"))
     sft = first["policy"].replace("ppo-", "sft-")
-    report.add("compare_with_sft", compare(args.home, first["policy"], sft, unseen, args))
-    report.add("compare_with_sft_on_held_out", compare(args.home, first["policy"], sft, None, args))
+    other_half = report.add("compare_with_sft", compare(args.home, first["policy"], sft, unseen, args))
+    held_out = report.add(
+        "compare_with_sft_on_held_out", compare(args.home, first["policy"], sft, None, args)
+    )
+    report.add("compare_with_sft_on_all_unseen", pool(other_half, held_out))
     report.add("compare_with_base", compare(args.home, first["policy"], "base", unseen, args))
     if args.more_turns:
         report.add("second", second_cycle(args, asked))
     print(json.dumps(report.parts, indent=1))
+
+
+def pool(*comparisons: dict[str, Any]) -> dict[str, Any]:
+    """One win rate over the questions of several comparisons, which share none: variances of means add, weighted by questions."""
+    n = sum(found["n"] for found in comparisons)
+    rate = sum(found["n"] * found["win_rate"] for found in comparisons) / n
+    spread = [found["n"] * (found["interval"][1] - found["interval"][0]) / 2 for found in comparisons]
+    half = sum(part**2 for part in spread) ** 0.5 / n
+    return {"win_rate": rate, "interval": [rate - half, rate + half], "n": n}
 
 
 class Report:
