@@ -231,6 +231,8 @@ class PolicyMetrics:
     groundedness: float
     abstention_f1: float | None
     """None when no question is known to be unanswerable."""
+    n_unanswerable: int
+    """Questions known to have no answer."""
     mean_words: float
     """Words of an answer that did not abstain; 0 when all did."""
     abstained_share: float
@@ -240,7 +242,7 @@ def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
     """A policy's figures for the gates."""
     has_facts = any(r.has_key_facts is not None for r in results)
     has_references = any(r.overlap is not None for r in results)
-    has_unanswerable = any(r.question.answerable is False for r in results)
+    n_unanswerable = sum(r.question.answerable is False for r in results)
     figures = summarise(results)
     spoken = [strip_citations(r.answer.text) for r in results if not r.answer.abstained]
     return PolicyMetrics(
@@ -248,7 +250,8 @@ def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
         key_fact_recall=figures["answers"]["key_fact_recall"] if has_facts else None,
         overlap=_mean([r.overlap for r in results if r.overlap is not None]) if has_references else None,
         groundedness=figures["answers"]["groundedness"],
-        abstention_f1=figures["abstention"]["f1"] if has_unanswerable else None,
+        abstention_f1=figures["abstention"]["f1"] if n_unanswerable else None,
+        n_unanswerable=n_unanswerable,
         mean_words=_mean([float(len(text.split())) for text in spoken]),
         abstained_share=_mean([float(r.answer.abstained) for r in results]),
     )

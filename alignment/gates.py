@@ -44,6 +44,9 @@ class GateSettings:
     max_abstention_f1_drop: float = 0.05
     """How far the F1 of saying "I don't know" at the right time may fall below the parent's; there are fewer such questions, so the
     bar is wider."""
+    abstention_luck: int = 2
+    """So many questions may be refused less than the parent refused without its counting as a fall: where a dozen questions have no answer, one of them moves
+    F1 by more than the bar, and which one a policy refuses is chance."""
     parent_slack: float = 0.03
     """Added to each of these drops against a parent that was learned itself, where the drops themselves are held against the base model.
     On 70 questions two equal policies differ by more than two points in one of these measures in every second cycle; against a fixed
@@ -73,7 +76,7 @@ class GateSettings:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
-        for name in ("small_n", "min_questions", "min_judgements"):
+        for name in ("small_n", "min_questions", "min_judgements", "abstention_luck"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
         if not 0 < self.min_length_ratio < self.max_length_ratio:
@@ -203,6 +206,8 @@ def _no_drops(
         if ours is None or theirs is None:
             continue
         allowed = drop + slack
+        if measure == "abstention_f1" and candidate.n_unanswerable:
+            allowed = max(allowed, settings.abstention_luck / candidate.n_unanswerable)
         threshold = max(theirs - allowed, 0.0)
         if measure == "groundedness":
             threshold = max(threshold, settings.min_groundedness)

@@ -17,6 +17,7 @@ PARENT = PolicyMetrics(
     overlap=0.30,
     groundedness=0.90,
     abstention_f1=0.70,
+    n_unanswerable=60,
     mean_words=30,
     abstained_share=0.1,
 )
@@ -80,6 +81,21 @@ def test_with_few_questions_the_rate_itself_decides() -> None:
 def test_with_hardly_any_questions_nothing_passes() -> None:
     """Five of five prove nothing."""
     assert ["win_rate"] == _failed(_run(win=replace(WIN, n=5, win_rate=1.0, interval=(0.57, 1.0))))
+
+
+def test_a_refusal_or_two_fewer_among_a_dozen_is_luck() -> None:
+    """Of 13 questions without an answer the parent refused one; three would be more than luck, and so would one in many."""
+    few = replace(PARENT, abstention_f1=0.133, n_unanswerable=13)
+    silent = replace(few, abstention_f1=0.0)
+
+    def abstains(candidate: PolicyMetrics, parent: PolicyMetrics, **changes: int) -> bool:
+        gates = run_gates(candidate, parent, WIN, GateSettings(**changes), n_judgements=100)
+        return next(gate.passed for gate in gates if gate.name == "abstention")
+
+    assert abstains(silent, few)
+    assert not abstains(silent, replace(few, abstention_f1=0.4))
+    assert not abstains(silent, few, abstention_luck=0)
+    assert not abstains(replace(silent, n_unanswerable=100), replace(few, n_unanswerable=100))
 
 
 BEATS_BASE = replace(WIN, win_rate=0.6, interval=(0.52, 0.68))
