@@ -208,7 +208,7 @@ def test_a_learned_order_of_the_evidence_is_part_of_the_policy(
 
     order = EvidenceOrder(weights=dict.fromkeys(FEATURES, 0.0) | {"log_words": -1.0})
     learned = alignment.evidence_taste.LearnedOrder(order=order, worth={}, metrics={"kept": 1.0})
-    monkeypatch.setattr(alignment.evidence_taste, "learn_order", lambda *_: learned)
+    monkeypatch.setattr(alignment.evidence_taste, "learn_order", lambda *_, **__: learned)
     before = services.assistant.prepare(QUESTIONS[0][0], services.reader(None))
     result = _train(services, *LENIENT)
     policy = services.registry.get(str(result.policy_id))
