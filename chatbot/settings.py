@@ -27,6 +27,9 @@ class LocalGeneratorSettings:
     """Upper bound on prompt and completion together, in tokens; None leaves the model's own."""
     batch_size: int = 8
     """How many prompts are completed at once."""
+    engine: Literal["auto", "transformers"] = "auto"
+    """`auto` runs Llama-shaped models on a CPU with a forward pass of Tacit's own, several times as fast and shared by all who chat; `transformers`
+    never does."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
@@ -37,6 +40,7 @@ class LocalGeneratorSettings:
         bounded = self.context_tokens is None or self.context_tokens >= 64
         _require(bounded, "context_tokens", self.context_tokens, "at least 64, or None")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        _require(self.engine in {"auto", "transformers"}, "engine", self.engine, "auto or transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

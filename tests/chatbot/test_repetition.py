@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import chatbot.local_generator
+import chatbot.writing
 from chatbot.local_generator import LocalGenerator
 from chatbot.prompt import Message
 from chatbot.records import Completion, Sampling
@@ -98,7 +98,7 @@ def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalGenerator
         str(make_tiny_model(tmp_path, "llama")), "base", LocalGeneratorSettings(dtype="float32")
     )
     monkeypatch.setattr(_Dictated, "ids", made.tokenizer("Ask the office. [1] " * 4)["input_ids"])
-    monkeypatch.setattr(chatbot.local_generator, "TokenDrawer", _Dictated)
+    monkeypatch.setattr(chatbot.writing, "TokenDrawer", _Dictated)
     return made
 
 

@@ -1,0 +1,197 @@
+"""An engine for Llama-shaped models: everybody who writes shares the forward passes, and may come and go at any token.
+
+Reading weights is most of the cost of a small model's step, and it is the same for one row and for eight; so rows of all chats stand in one batch
+(continuous batching: Yu et al. 2022, Orca, section 3.1). Knows nothing of prompts or sampling.
+
+Different from the servers that do this: there is no thread of its own. Whoever waits for a token and finds nobody at work does the next step for
+all; the others wait for what it writes for them. When nobody waits nothing runs, and there is nothing to start, stop or leak.
+
+A step either reads the prompts of one newcomer or advances all rows; the two alternate while there are newcomers, so that a long prompt delays
+those who are writing by one pass and no more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from chatbot.llama_forward import Cache, LlamaForward
+from chatbot.model_loading import LoadedModel
+from chatbot.turn_taking import pad_distinct
+from chatbot.writing import Writing, Written
+
+_MOST_ROWS = 32
+"""With more rows in one step everybody waits too long for a token; who comes then waits for somebody to finish."""
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """A writing's place at the table."""
+
+    writing: Writing
+    unread: Written = field(default_factory=list)
+    """Written and not yet handed out."""
+    error: RuntimeError | None = None
+    gone: bool = False
+    """Left, or failed: its rows are cleared away at the next step."""
+    over: bool = False
+    """No row is open any more."""
+
+
+class SharedSteps:
+    """Implements `Engine`."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        """Take over a loaded model for which `llama_forward.can_run` holds."""
+        self._loaded = loaded
+        self._forward = LlamaForward(loaded.model)
+        self._table = threading.Condition()
+        """Guards everything below; whoever changed it tells all who wait."""
+        self._seats: dict[int, _Seat] = {}
+        self._newcomers: deque[_Seat] = deque()
+        self._at_work = False
+        # What follows belongs to whoever is at work.
+        self._seated: list[_Seat] = []
+        """Whose open rows stand in the cache, in its order."""
+        self._cache: Cache | None = None
+        self._read_last = False
+
+    def step(self, writing: Writing) -> Written:
+        """See `Engine.step`."""
+        seat = self._seat(writing)
+        while True:
+            with self._table:
+                while self._at_work and not seat.unread and seat.error is None:
+                    self._table.wait()
+                if seat.error is not None:
+                    raise seat.error
+                if seat.unread or seat.over:
+                    written, seat.unread = seat.unread, []
+                    return written
+                self._at_work = True
+            try:
+                self._work()
+            finally:
+                with self._table:
+                    self._at_work = False
+                    self._table.notify_all()
+
+    def leave(self, writing: Writing) -> Written:
+        """See `Engine.leave`."""
+        with self._table:
+            while (
+                self._at_work
+            ):  # what is being written belongs to what has been handed out or is returned here
+                self._table.wait()
+            seat = self._seats.pop(id(writing), None)
+            if seat is None:
+                return []
+            seat.gone = True
+            if seat in self._newcomers:
+                self._newcomers.remove(seat)
+            return seat.unread
+
+    def _seat(self, writing: Writing) -> _Seat:
+        with self._table:
+            seat = self._seats.get(id(writing))
+            if seat is None:
+                seat = self._seats[id(writing)] = _Seat(writing, over=not writing.open_rows)
+                if not seat.over:
+                    self._newcomers.append(seat)
+            return seat
+
+    def _work(self) -> None:
+        """One step. An error belongs to those whose rows were in it, not to whoever did the work."""
+        import torch
+
+        with torch.inference_mode():
+            self._clear_away()
+            newcomer = self._admit()
+            seats = [newcomer] if newcomer else list(self._seated)
+            try:
+                said = [self._read(newcomer)] if newcomer else self._advance()
+            except RuntimeError as error:
+                self._fail(seats, error)
+                return
+            except BaseException:
+                # Ctrl-C in the thread that did the work: nobody else may wait for a token that never comes.
+                self._fail(seats, RuntimeError("the step was broken off"))
+                raise
+        with self._table:
+            for seat, written in zip(seats, said, strict=True):
+                seat.unread += written
+                seat.over = not seat.writing.open_rows
+
+    def _admit(self) -> _Seat | None:
+        """The newcomer whose turn it is, unless those who are writing come first."""
+        with self._table:
+            n_rows = self._cache.n_rows if self._cache else 0
+            wanted = len(self._newcomers[0].writing.open_rows) if self._newcomers else 0
+            crowded = n_rows and n_rows + wanted > _MOST_ROWS
+            if not self._newcomers or crowded or (n_rows and self._read_last):
+                self._read_last = False
+                return None
+            self._read_last = True
+            return self._newcomers.popleft()
+
+    def _read(self, seat: _Seat) -> Written:
+        """A newcomer's prompts and its first token; its rows join the others."""
+        writing = seat.writing
+        ids, mask, places = pad_distinct(
+            [writing.prompts[row] for row in writing.open_rows], self._loaded.pad_id, self._loaded.device
+        )
+        logits, cache = self._forward.read(ids, mask, writing.room)
+        written, stays = writing.take(logits[places])
+        kept = [places[place] for place in stays]
+        if kept:
+            own = cache if kept == list(range(cache.n_rows)) else cache.select(kept)
+            self._cache = own if self._cache is None else self._cache.beside(own)
+            self._seated.append(seat)
+        return written
+
+    def _advance(self) -> list[Written]:
+        """A token more in each row of everybody."""
+        import torch
+
+        if self._cache is None:
+            return []
+        latest = [token for seat in self._seated for token in seat.writing.latest]
+        logits = self._forward.advance(torch.tensor(latest), self._cache)
+        said, kept, start = [], list[int](), 0
+        for seat in self._seated:
+            n_rows = len(seat.writing.open_rows)
+            written, stays = seat.writing.take(logits[start : start + n_rows])
+            said.append(written)
+            kept += [start + place for place in stays]
+            start += n_rows
+        self._keep(kept)
+        return said
+
+    def _clear_away(self) -> None:
+        """Rows of those who left."""
+        with self._table:
+            if not any(seat.gone for seat in self._seated):
+                return
+        kept, start = list[int](), 0
+        for seat in self._seated:
+            n_rows = len(seat.writing.open_rows)
+            if not seat.gone:
+                kept += range(start, start + n_rows)
+            start += n_rows
+        self._seated = [seat for seat in self._seated if not seat.gone]
+        self._keep(kept)
+
+    def _keep(self, places: list[int]) -> None:
+        self._seated = [seat for seat in self._seated if seat.writing.open_rows]
+        if self._cache is not None and len(places) < self._cache.n_rows:
+            self._cache = self._cache.select(places) if places else None
+
+    def _fail(self, seats: list[_Seat], error: RuntimeError) -> None:
+        with self._table:
+            for seat in seats:
+                seat.error = error
+                seat.gone = True
+        # A pass that broke off has left the cache in the middle of a token; a newcomer's has not touched it.
+        if any(seat in self._seated for seat in seats):
+            self._seated, self._cache = [], None
