@@ -54,7 +54,7 @@ def asked_questions(corpus: Path, questions: Path = HANDBOOK_QUESTIONS) -> Itera
         page = [
             SourceSentence(heading=section.path, text=text)
             for section in read_sections(document)
-            for text in section.sentences
+            for text in (*section.sentences, *section.rows)
         ]
         for row in rows:
             question = _put_together(row, page, f"{document.source}/{document.path}")

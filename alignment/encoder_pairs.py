@@ -33,7 +33,7 @@ class EncoderPair:
 
     question: str
     right: tuple[str, ...]
-    """Sentences that answer, as evidence; at least one."""
+    """Sentences that answer, as evidence; none where the page does not."""
     stretches: tuple[str, ...] = ()
     """Stretches of the page that hold an answer."""
     look_alikes: tuple[str, ...] = ()
@@ -82,7 +82,12 @@ def as_evidence(sentence: SourceSentence) -> str:
 
 
 def make_pairs(
-    questions: Sequence[SourceQuestion], embedder: Embedder, settings: PairSettings, rng: random.Random
+    questions: Sequence[SourceQuestion],
+    embedder: Embedder,
+    settings: PairSettings,
+    rng: random.Random,
+    *,
+    unanswered: bool = False,
 ) -> list[EncoderPair]:
     """One pair for every question that something answers and something else resembles, in the order given.
 
@@ -91,30 +96,38 @@ def make_pairs(
         embedder: Finds the look-alikes.
         settings: See `PairSettings`.
         rng: Draws the stretches.
+        unanswered: Whether questions that nothing answers make pairs too, without what is right.
     """
     sentences = list(
         dict.fromkeys(sentence for q in questions for sentence in (*q.right, *q.near) if sentence.text)
     )
-    answered = [question for question in questions if question.right]
-    if not answered:
+    asked_about = [question for question in questions if question.right or unanswered]
+    if not asked_about or not sentences:
         return []
     pool = embedder.encode([as_evidence(sentence) for sentence in sentences])
     place = {sentence: number for number, sentence in enumerate(sentences)}
     pairs = []
-    for start in range(0, len(answered), _BLOCK):
-        block = answered[start : start + _BLOCK]
+    for start in range(0, len(asked_about), _BLOCK):
+        block = asked_about[start : start + _BLOCK]
         asked = embedder.encode([q.question for q in block])
         nearest = _nearest(asked, pool, settings.look_alikes)
         for question, vector, places in zip(block, asked, nearest, strict=True):
             own = [place[sentence] for sentence in question.near if sentence.text]
             own.sort(key=lambda number: -float(vector @ pool[number]))
             answers = pool[[place[sentence] for sentence in question.right]]  # (right, D)
-            copies = {n for n in (*places, *own) if float((answers @ pool[n]).max()) >= settings.copy_cosine}
+            copies = {
+                n
+                for n in (*places, *own)
+                if len(answers) and float((answers @ pool[n]).max()) >= settings.copy_cosine
+            }
             wrong = partial(_wrong, question, sentences, copies)
             pair = EncoderPair(
                 question=question.question,
                 right=tuple(as_evidence(sentence) for sentence in question.right),
-                stretches=tuple(_stretch(question, settings, rng) for _ in range(settings.stretches)),
+                stretches=tuple(
+                    _stretch(question, settings, rng)
+                    for _ in range(settings.stretches if question.right else 0)
+                ),
                 look_alikes=wrong(places, settings.look_alikes),
                 beside=wrong(own, settings.beside),
             )

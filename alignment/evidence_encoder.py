@@ -16,8 +16,7 @@ import argparse
 import hashlib
 import json
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,9 @@ from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make
 from alignment.errors import TrainingError
 from alignment.evidence_encoder_settings import EncoderSettings, is_held_out_page
 from alignment.reader_sources import SourceQuestion, questions_from_sets
-from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
 from alignment.settings import SettingsError, apply_overrides
 from alignment.text_encoder import TextEncoder, info_nce
+from alignment.tuning_run import TuningRun
 from chatbot.durable_files import written_atomically
 from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.errors import TacitError
@@ -42,7 +41,6 @@ from knowledge_base.protocols import Embedder
 _log = structlog.get_logger(__name__)
 
 TUNED = "tuned.safetensors"
-_WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 _DEPTHS = (1, 3, 6, 14)
 
 
@@ -89,17 +87,33 @@ def recall(
 
 
 def pairs_once(
-    questions: Sequence[SourceQuestion], embedder: Embedder, settings: EncoderSettings
+    questions: Sequence[SourceQuestion],
+    embedder: Embedder,
+    settings: EncoderSettings,
+    *,
+    kept: PairSettings | None = None,
+    unanswered: bool = False,
+    name: str = "pairs",
 ) -> list[EncoderPair]:
-    """The pairs, made once for a work folder and these settings: to find the look-alikes takes minutes, and a run may be resumed."""
-    path = settings.work_dir / "pairs.jsonl"
-    made_from = json.dumps([settings.seed, embedder.version, _name(questions)])
+    """The pairs, made once for a work folder and these settings: to find the look-alikes takes minutes, and a run may be resumed.
+
+    Args:
+        questions: To make them of.
+        embedder: Finds the look-alikes.
+        settings: Seed and work folder.
+        kept: What a pair keeps.
+        unanswered: See `make_pairs`.
+        name: Of the file.
+    """
+    kept = kept or PairSettings()
+    path = settings.work_dir / f"{name}.jsonl"
+    made_from = json.dumps([settings.seed, embedder.version, repr(kept), unanswered, _name(questions)])
     if path.exists():
         first, *rows = path.read_text("utf-8").splitlines()
         if first == made_from:
             return [_read_pair(row) for row in rows]
     rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
-    pairs = make_pairs(questions, embedder, PairSettings(), rng)
+    pairs = make_pairs(questions, embedder, kept, rng, unanswered=unanswered)
     with written_atomically(path) as file:
         file.write("\n".join([made_from, *(json.dumps(asdict(pair)) for pair in pairs)]) + "\n")
     return pairs
@@ -145,65 +159,17 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
     )
 
 
-class _Run:
-    """The loop, and what a checkpoint holds of it."""
+class _Run(TuningRun[EncoderPair]):
+    """Brings questions near their answers."""
 
     def __init__(self, settings: EncoderSettings, pairs: Sequence[EncoderPair], start: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        self._settings = settings
+        super().__init__(settings, pairs, start)
+        self.encoder = TextEncoder(self.model, self.tokenizer)
 
-        self._settings, self._pairs = settings, pairs
-        self._checkpoints = Checkpoints(settings.work_dir / "checkpoints", keep=1)
-        newest = self._checkpoints.newest()
-        model = AutoModel.from_pretrained(newest or start, add_pooling_layer=False, local_files_only=True)
-        for parameter in model.get_input_embeddings().parameters():
-            parameter.requires_grad = False
-        model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-        self.encoder = TextEncoder(model, AutoTokenizer.from_pretrained(start, local_files_only=True))
-        self._optimiser = torch.optim.AdamW(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-        self.step = 0
-        if newest:
-            state = load_training_state(newest)
-            self._optimiser.load_state_dict(state["optimiser"])
-            self.step = int(state["step"])
-        self.n_steps = max(1, int(settings.epochs * len(pairs) / settings.batch_questions))
-
-    def go(self, progress: Callable[[str], None]) -> bool:
-        """Train until the last step or a signal; returns whether it was the last step."""
-        started, first, losses = time.monotonic(), self.step, list[float]()
-        with stop_on_signals() as stop:
-            for batch in self._batches():
-                losses.append(self._update(batch))
-                self.step += 1
-                if self.step % 10 == 0:
-                    left = (time.monotonic() - started) / (self.step - first) * (self.n_steps - self.step)
-                    progress(
-                        f"step {self.step}/{self.n_steps}, loss {np.mean(losses[-10:]):.3f}, {left:.0f} s left"
-                    )
-                if self.step % self._settings.save_every_steps == 0 or stop.is_set:
-                    self._save()
-                if stop.is_set:
-                    return False
-        return True
-
-    def _batches(self) -> Iterator[list[EncoderPair]]:
-        """From the current step to the last; which pairs a step sees depends on the seed and the step alone."""
-        size = self._settings.batch_questions
-        per_epoch = max(1, len(self._pairs) // size)
-        for step in range(self.step, self.n_steps):
-            epoch, place = divmod(step, per_epoch)
-            order = list(range(len(self._pairs)))
-            random.Random(f"{self._settings.seed} {epoch}").shuffle(order)  # noqa: S311 -- an order, not a secret
-            yield [self._pairs[i] for i in order[place * size : (place + 1) * size]]
-
-    def _update(self, batch: Sequence[EncoderPair]) -> float:
+    def loss(self, batch: Sequence[EncoderPair]) -> torch.Tensor:
+        """InfoNCE over the batch."""
         settings = self._settings
-        rate = min((self.step + 1) / max(1, settings.warmup_steps), 1.0) * (1 - self.step / self.n_steps)
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
         rng = random.Random(f"{settings.seed} draw {self.step}")  # noqa: S311 -- data, not secrets
         texts = [pair.draw_positive(settings.stretch_share, rng) for pair in batch]
         texts += [text for pair in batch for text in pair.draw_negatives(rng)]
@@ -212,30 +178,17 @@ class _Run:
                 [j != i and text in (*pair.right, texts[i]) for j, text in enumerate(texts)]
                 for i, pair in enumerate(batch)
             ],
-            device=self.encoder.model.device,
+            device=self.model.device,
         )
         questions = self.encoder([pair.question for pair in batch], settings.question_tokens)
-        loss = info_nce(questions, self.encoder(texts, settings.text_tokens), same, settings.scale)
-        self._optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.encoder.model.parameters(), 1.0)
-        self._optimiser.step()
-        return float(loss.detach())
-
-    def _save(self) -> None:
-        state = {"optimiser": self._optimiser.state_dict(), "step": self.step}
-        self._checkpoints.save(self.step, self.encoder.model, self.encoder.tokenizer, state)
+        return info_nce(questions, self.encoder(texts, settings.text_tokens), same, settings.scale)
 
 
 def _export(run: _Run, settings: EncoderSettings, figures: dict[str, Any]) -> Path:
     """Weights in bfloat16 without the word embeddings, and a card of figures beside them."""
     from safetensors.torch import save_file
 
-    weights = {
-        name: value.to(torch.bfloat16).contiguous()
-        for name, value in run.encoder.model.state_dict().items()
-        if name != _WORD_EMBEDDINGS and value.is_floating_point()
-    }
+    weights = run.tuned_weights()
     path = settings.work_dir / TUNED
     save_file(weights, path, metadata={"format": "pt"})
     card = {**figures, "step": run.step, "settings": {k: str(v) for k, v in asdict(settings).items()}}

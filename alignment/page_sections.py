@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alignment.corpus import CorpusDocument
 from knowledge_base import sentences as sentence_rules
+from knowledge_base.loaders.tables import table_lines
 
 _LIST_ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,2}[.)])\s+")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
@@ -20,6 +21,7 @@ _SPACE = re.compile(r"\s+")
 _LONGEST_SENTENCE = 320
 _SHORTEST_SENTENCE = 18
 _SHORTEST_ANSWER = 35
+_SHORTEST_ROW = 15
 
 
 def clean_sentence(text: str) -> str:
@@ -48,6 +50,11 @@ def is_usable(sentence: str) -> bool:
     return letters >= 0.8 * len(sentence) and not sentence.endswith(":")
 
 
+def is_usable_row(row: str) -> bool:
+    """Whether a table row says something and is no longer than a sentence may be; it may be mostly numbers."""
+    return _SHORTEST_ROW <= len(row) <= _LONGEST_SENTENCE and sum(map(str.isalnum, row)) >= 0.6 * len(row)
+
+
 def can_answer(sentence: str) -> bool:
     """Whether a sentence says enough to be an answer: menu items, titles and link lists do not."""
     is_whole = sentence.endswith((".", "!", "?", '."', ".)"))
@@ -62,6 +69,8 @@ class Section:
     headings: tuple[str, ...]
     """Below the title, outermost first."""
     sentences: tuple[str, ...]
+    rows: tuple[str, ...] = ()
+    """Of its tables, each with its column's names, as the loaders write them."""
 
     @property
     def path(self) -> str:
@@ -70,7 +79,7 @@ class Section:
 
 
 def read_sections(document: CorpusDocument) -> list[Section]:
-    """Cut a Markdown page into sections of cleaned, usable sentences; tables are left out."""
+    """Cut a Markdown page into sections of cleaned, usable sentences and table rows."""
     cutter = _PageCutter(document.path)
     for line in document.text.split("\n"):
         heading = _HEADING.match(line)
@@ -91,6 +100,8 @@ class _PageCutter:
         self._title = ""
         self._headings: dict[int, str] = {}
         self._paragraphs: list[str] = []
+        self._table: list[list[str]] = []
+        self._rows: list[str] = []
 
     def open_section(self, level: int, name: str) -> None:
         """Begin a section; the first heading of level 1 is the page's title."""
@@ -104,6 +115,10 @@ class _PageCutter:
     def add_line(self, line: str) -> None:
         """Join hard-wrapped lines; start anew at empty lines, list items, quotes and tables."""
         stripped = line.strip().lstrip(">").strip()
+        if stripped.startswith("|"):
+            self._table.append([clean_sentence(cell) for cell in stripped.strip("|").split("|")])
+        else:
+            self._close_table()
         if not stripped or stripped.startswith("|"):
             self._paragraphs.append("")
         elif _LIST_ITEM.match(line) or not self._paragraphs or not self._paragraphs[-1]:
@@ -113,12 +128,19 @@ class _PageCutter:
 
     def close_section(self) -> None:
         """Keep what was collected, if any of it is usable."""
+        self._close_table()
         usable = tuple(s for p in self._paragraphs for s in split_sentences(p) if is_usable(s))
-        self._paragraphs = []
-        if usable:
+        rows = tuple(dict.fromkeys(row for row in self._rows if is_usable_row(row)))
+        self._paragraphs, self._rows = [], []
+        if usable or rows:
             headings = tuple(self._headings[level] for level in sorted(self._headings))
             title = self._title or self._fallback_title
-            self.sections.append(Section(title=title, headings=headings, sentences=usable))
+            self.sections.append(Section(title=title, headings=headings, sentences=usable, rows=rows))
+
+    def _close_table(self) -> None:
+        """The corpora keep a table's first row as its header and leave the line below it out."""
+        self._rows += table_lines(self._table, has_header=True) if len(self._table) > 1 else ()
+        self._table = []
 
 
 def _title_from_path(path: str) -> str:

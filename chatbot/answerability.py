@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,11 +91,8 @@ class PairJudge:
                 return_tensors="pt",
             )
             with self._running, torch.inference_mode():
-                states = model(**batch).last_hidden_state  # (n, T, D)
-                mask = batch["attention_mask"][..., None].to(states.dtype)
-                pooled = (states * mask).sum(1) / mask.sum(1) + states[:, 0]
-                hidden = torch.tanh(pooled @ head["dense.weight"].T + head["dense.bias"])
-                found += (hidden @ head["out.weight"].T + head["out.bias"])[:, 0].tolist()
+                states = model(**batch).last_hidden_state
+                found += pair_logits(states, batch["attention_mask"], head).tolist()
         return found
 
     def _loaded(self) -> Any:
@@ -129,6 +126,23 @@ class PairJudge:
             ) from error
         log.info("answer judge loaded", judge=self.version)
         return model.eval(), head, tokenizer
+
+
+def pair_logits(states: Any, mask: Any, head: Mapping[str, Any]) -> Any:
+    """From an encoder's last states to a logit a pair: the mean of all tokens plus the first, one hidden layer.
+
+    Args:
+        states: (n, T, D).
+        mask: (n, T), 1 where a token is.
+        head: `dense.weight` (D, D), `dense.bias` (D,), `out.weight` (1, D), `out.bias` (1,).
+
+    Returns:
+        (n,).
+    """
+    mask = mask[..., None].to(states.dtype)
+    pooled = (states * mask).sum(1) / mask.sum(1) + states[:, 0]
+    hidden = (pooled @ head["dense.weight"].T + head["dense.bias"]).tanh()
+    return (hidden @ head["out.weight"].T + head["out.bias"])[:, 0]
 
 
 def log_sum_exp(logits: Sequence[float]) -> float:
