@@ -89,5 +89,6 @@ def _put_together(
         kind=KIND,
         question=row["question"],
         right=right,
+        n_needed=len(dict.fromkeys(row["right"])),
         near=tuple(sentence for sentence in page if sentence.text not in hidden),
     )

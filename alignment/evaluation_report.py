@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation import QuestionResult
+from alignment.calibration import ReliabilityBin, as_svg, expected_calibration_error, reliability
+from alignment.evaluation import QuestionResult, evidence_predictions
 from knowledge_base.errors import StorageError
 
 _STYLE = (
@@ -21,6 +22,10 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3rem .6rem;text-align:left}"
     "article{border-left:4px solid #b33;padding:.1rem 1rem;margin:1.2rem 0}article.right{border-color:#3a3}"
     ".cause{font-weight:600}.muted{color:#666}"
+    ".reliability path{stroke:#999;fill:none}.reliability .right{stroke-dasharray:4}.reliability circle{fill:#2a6;fill-opacity:.7}"
+    ".reliability text{font:11px system-ui,sans-serif;fill:#666}"
+    "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#444}.muted{color:#999}"
+    ".reliability text{fill:#999}}"
 )
 
 
@@ -78,6 +83,9 @@ def _as_markdown(results: Sequence[QuestionResult], summary: dict[str, Any]) -> 
     lines += [f"| {name} | {value} |" for name, value in _figures(summary)]
     lines += ["", "| cause | questions |", "|---|---|"]
     lines += [f"| {cause} | {n} |" for cause, n in count_causes(results)]
+    if bins := reliability(evidence_predictions(results)):
+        lines += ["", _calibration(bins), "", "| said | was so | questions |", "|---|---|---|"]
+        lines += [f"| {part.mean_probability:.2f} | {part.share_true:.2f} | {part.n} |" for part in bins]
     for result in results:
         lines += ["", f"## {_one_line(result.question.id)}: {_one_line(result.question.question)}", ""]
         lines.append(f"**{result.cause}**{_scores(result)}")
@@ -95,10 +103,17 @@ def _as_html(results: Sequence[QuestionResult], summary: dict[str, Any]) -> str:
     )
     causes = "".join(f"<tr><td>{html.escape(c)}</td><td>{n}</td></tr>" for c, n in count_causes(results))
     articles = "".join(_as_article(result) for result in results)
+    bins = reliability(evidence_predictions(results))
+    plot = f"<h2>Reliability</h2><p>{_calibration(bins)}</p>{as_svg(bins, 'Reliability')}" if bins else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{_STYLE}</style>'
-        f"<h1>Evaluation</h1><table>{figures}</table><h2>Causes</h2><table>{causes}</table><h2>Questions</h2>{articles}</html>\n"
+        f"<h1>Evaluation</h1><table>{figures}</table><h2>Causes</h2><table>{causes}</table>{plot}<h2>Questions</h2>{articles}</html>\n"
     )
+
+
+def _calibration(bins: Sequence[ReliabilityBin]) -> str:
+    error = expected_calibration_error(bins)
+    return f"How likely the evidence was said to answer, and how often it did; the expected calibration error is {error:.3f}."
 
 
 def _as_article(result: QuestionResult) -> str:

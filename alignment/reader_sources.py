@@ -50,6 +50,8 @@ class SourceQuestion:
     """Other sentences of the same document, in document order."""
     short_answer: str = ""
     """The bare answer phrase, where the set gives one."""
+    n_needed: int = 1
+    """How many of the right sentences, from the first, an answer needs; the others answer as well."""
 
 
 def questions_from_pages(

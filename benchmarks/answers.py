@@ -1,11 +1,11 @@
 """Tacit's answers beside plain quoting, on one question file, in one run.
 
-    python benchmarks/answers.py [QUESTIONS.jsonl --collection NAME --home DIR] [--limit N] [--policy ID]
+    python benchmarks/answers.py [QUESTIONS.jsonl --collection NAME --home DIR] [--limit N] [--policy ID] [--show N]
 
 Without arguments it ingests the sample company and uses its questions.
 
 Quoting: the best one or three evidence sentences, and the best chunk whole. Prints a table of key_fact_recall and words, then what
-`tacit evaluate` prints, with the causes of failure counted. Nothing is tuned here: settings are those of the home.
+`tacit evaluate` prints, with the causes of failure counted. `--show 5` prints the five best and the five worst answers in full. Nothing is tuned here: settings are those of the home.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.answer_metrics import has_all_key_facts, percentile
-from alignment.evaluation import judge_answers, summarise
+from alignment.evaluation import QuestionResult, judge_answers, summarise
 from chatbot.prompt import strip_citations
 from chatbot.records import PreparedTurn
 from knowledge_base.evaluation import evaluate_retrieval
@@ -48,6 +48,31 @@ def row(name: str, texts: Sequence[str], facts: Sequence[Sequence[str]]) -> dict
         "words_median": statistics.median(words),
         "words_p90": percentile(words, 0.9),
     }
+
+
+def best_and_worst(
+    results: Sequence[QuestionResult], n: int
+) -> tuple[list[QuestionResult], list[QuestionResult]]:
+    """Right answers that cite nothing wrong, the shortest first; wrong ones, those given with the most conviction first.
+
+    Conviction is how likely the evidence was said to answer. Refusals are neither.
+    """
+    given = [result for result in results if not result.answer.abstained]
+    right = [r for r in given if r.cause == "right"]
+    wrong = [r for r in given if r.cause not in {"right", "not judged"}]
+    right.sort(key=lambda r: (r.n_citations - r.n_right_citations, len(r.answer.text.split())))
+    wrong.sort(key=lambda r: -r.answer.prepared.support)
+    return right[:n], wrong[:n]
+
+
+def print_in_full(title: str, results: Sequence[QuestionResult]) -> None:
+    """Question, answer, citations and what was expected."""
+    print(f"\n{title}")
+    for result in results:
+        print(f"\n  {result.question.question}\n    {result.answer.text}")
+        for citation in result.answer.citations:
+            print(f"      [{citation.number}] {citation.document}")
+        print(f"    {result.cause}; expected: {result.question.answer or 'a refusal'}")
 
 
 def measure(services: Services, args: argparse.Namespace) -> dict[str, Any]:
@@ -79,6 +104,7 @@ def measure(services: Services, args: argparse.Namespace) -> dict[str, Any]:
         "fell_back": sum(g.fell_back for g in grounding),
         "asked_model": len(grounding),
         "policy": results[0].answer.policy_id,
+        "results": results,
     }
 
 
@@ -92,6 +118,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=ROOT / "var" / "benchmark-answers")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--policy")
+    parser.add_argument("--show", type=int, default=0, help="print so many best and worst answers in full")
     args = parser.parse_args()
     configure_logging()  # on stderr: the table and the JSON object have stdout for themselves
     with open_services(args.home, create=True) as services:
@@ -102,6 +129,11 @@ def main() -> None:
         print(
             f"{line['answers']:<36} {line['key_fact_recall']:.3f}  {line['words_median']:>5.0f} words (p90 {line['words_p90']:.0f})"
         )
+    best, worst = best_and_worst(result.pop("results"), args.show)
+    if args.show:
+        print_in_full("The best answers:", best)
+        print_in_full("The worst answers:", worst)
+        print()
     print(json.dumps(result))
 
 

@@ -195,6 +195,8 @@ def test_the_report_lists_every_question_and_escapes_it(tmp_path: Path) -> None:
     assert "<script>" not in page
     assert "missing abstention" in page
     assert "missing abstention" in (tmp_path / "new" / "report.md").read_text()
+    assert "<svg" in page
+    assert "expected calibration error" in (tmp_path / "new" / "report.md").read_text()
     assert ["1", "x"] == [row["id"] for row in rows]
 
 
