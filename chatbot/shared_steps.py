@@ -50,7 +50,8 @@ class SharedSteps:
         """Guards everything below; whoever changed it tells all who wait."""
         self._seats: dict[int, _Seat] = {}
         self._newcomers: deque[_Seat] = deque()
-        self._at_work = False
+        self._at_work: int | None = None
+        """The thread that does a step."""
         # What follows belongs to whoever is at work.
         self._seated: list[_Seat] = []
         """Whose open rows stand in the cache, in its order."""
@@ -62,27 +63,27 @@ class SharedSteps:
         seat = self._seat(writing)
         while True:
             with self._table:
-                while self._at_work and not seat.unread and seat.error is None:
+                while self._at_work is not None and not seat.unread and seat.error is None:
                     self._table.wait()
                 if seat.error is not None:
                     raise seat.error
                 if seat.unread or seat.over:
                     written, seat.unread = seat.unread, []
                     return written
-                self._at_work = True
+                self._at_work = threading.get_ident()
             try:
                 self._work()
             finally:
                 with self._table:
-                    self._at_work = False
+                    self._at_work = None
                     self._table.notify_all()
 
     def leave(self, writing: Writing) -> Written:
         """See `Engine.leave`."""
         with self._table:
-            while (
-                self._at_work
-            ):  # what is being written belongs to what has been handed out or is returned here
+            # What is being written belongs to what is returned here. A stream that nobody closed may be swept up in the very thread that does
+            # the step: that one does not wait for itself.
+            while self._at_work not in {None, threading.get_ident()}:
                 self._table.wait()
             seat = self._seats.pop(id(writing), None)
             if seat is None:

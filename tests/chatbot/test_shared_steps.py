@@ -132,6 +132,33 @@ def test_a_stream_left_half_read_leaves_nothing_behind(generator: LocalGenerator
     assert (engine._seats, engine._seated, engine._cache) == ({}, [], None)
 
 
+def test_a_stream_swept_up_by_the_thread_at_work_does_not_wait_for_itself(
+    generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The garbage collector runs where it likes, in the middle of a step too."""
+    engine = engine_of(generator)
+    sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
+    expected = generator.generate([QUESTIONS[1]], sampling)
+    forgotten = generator.stream(QUESTIONS[0], sampling, threading.Event())
+    next(forgotten)
+    advance = engine._forward.advance
+
+    def sweep(latest: Any, cache: Any) -> Any:
+        forgotten.close()
+        return advance(latest, cache)
+
+    monkeypatch.setattr(engine._forward, "advance", sweep)
+    done: list[list[Completion]] = []
+    writer = threading.Thread(
+        target=lambda: done.append(generator.generate([QUESTIONS[1]], sampling)), daemon=True
+    )
+    writer.start()
+    writer.join(timeout=60)
+
+    assert done, "the step waits for itself"
+    assert said(done[0]) == said(expected)
+
+
 def test_a_stopped_stream_tells_all_that_was_written(generator: LocalGenerator) -> None:
     """Others drive it on while its reader is slow; what it wrote meanwhile is still handed out, so pieces and text agree."""
     stop = threading.Event()
