@@ -28,8 +28,7 @@ class LocalGeneratorSettings:
     batch_size: int = 8
     """How many prompts are completed at once."""
     engine: Literal["auto", "transformers"] = "auto"
-    """`auto` runs Llama-shaped models in float32 on a CPU with a forward pass of Tacit's own, several times as fast and shared by all who chat; `transformers`
-    never does."""
+    """`auto` runs Llama-shaped models in float32 on a CPU with a faster forward pass of Tacit's own, shared by all who chat; `transformers` never does."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
