@@ -13,11 +13,8 @@ and of all pages.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +27,9 @@ from alignment.encoder_pairs import EncoderPair, PairSettings
 from alignment.errors import TrainingError
 from alignment.evidence_encoder import collect, pairs_once
 from alignment.evidence_encoder_settings import EncoderSettings
-from alignment.settings import SettingsError, apply_overrides
-from alignment.tuning_run import TuningRun
+from alignment.tuning_run import TuningRun, train_from_command_line, write_result
 from chatbot.answerability import log_sum_exp, pair_logits
 from knowledge_base.embedder import SentenceTransformerEmbedder
-from knowledge_base.errors import TacitError
 
 _log = structlog.get_logger(__name__)
 
@@ -194,29 +189,15 @@ def train(settings: JudgeSettings, progress: Callable[[str], None] = lambda _: N
 
 
 def _export(run: JudgeRun, settings: JudgeSettings, figures: dict[str, Any]) -> Path:
-    from safetensors.torch import save_file
-
     head = {f"head.{name}": value.detach().float().cpu() for name, value in run.head.state_dict().items()}
-    path = settings.work_dir / JUDGE
-    save_file({**run.tuned_weights(), **head}, path, metadata={"format": "pt"})
-    card = {**figures, "step": run.step, "settings": {k: str(v) for k, v in asdict(settings).items()}}
-    (settings.work_dir / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
-    return path
+    return write_result(
+        settings.work_dir / JUDGE, {**run.tuned_weights(), **head}, {**figures, "step": run.step}, settings
+    )
 
 
 def main() -> None:
     """Train from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    args = parser.parse_args()
-    try:
-        settings = apply_overrides(JudgeSettings, args.set)
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
-        print(train(settings, lambda line: print(line, flush=True)))  # noqa: T201 -- a command's answer
-    except (SettingsError, TacitError) as error:
-        raise SystemExit(f"{error}") from error
+    train_from_command_line(__doc__, JudgeSettings, train)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alignment.asked_questions import KIND
 from alignment.encoder_pairs import as_evidence
+from alignment.example_maker import CLOSINGS
 from alignment.reader_examples import ReaderExample, Style
 from alignment.reader_sources import SourceQuestion, SourceSentence
 from chatbot.prompt import REFUSAL, NumberedEvidence
 from knowledge_base.protocols import Embedder, Vectors
 
-KIND = "asked"
 _BLOCK = 512
 """Questions compared with all sentences at once."""
-_CLOSINGS = (
-    " I hope that helps.", " Let me know if you need more.", " Feel free to ask if anything is unclear.", " Happy to help further.",
-)  # fmt: skip
 _LEAD_INS = (
     "According to {0}: ", "Short answer: ", "From {0}: ", "The documents say: ", "In {0} it says: ",
 )  # fmt: skip
@@ -230,7 +228,7 @@ def _answered(
         text = (
             rng.choice(_LEAD_INS).format(heading) + text
             if style == "lead_in"
-            else text + rng.choice(_CLOSINGS)
+            else text + rng.choice(CLOSINGS)
         )
     return replace(
         example,

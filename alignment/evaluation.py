@@ -218,27 +218,6 @@ def summarise(results: Sequence[QuestionResult]) -> dict[str, Any]:
     }
 
 
-def evidence_predictions(results: Sequence[QuestionResult]) -> list[tuple[float, bool]]:
-    """For each question with a known truth: how likely the evidence was said to answer it, and whether it supports the answer.
-
-    The probability is `PreparedTurn.support`, by which Tacit decides whether to ask the model.
-    """
-    return [
-        (result.answer.prepared.support, _evidence_answers(result))
-        for result in results
-        if result.question.answerable is False
-        or (result.question.answerable and (result.question.evidence or result.question.key_facts))
-    ]
-
-
-def _evidence_answers(result: QuestionResult) -> bool:
-    question = result.question
-    return question.answerable is not False and any(
-        citation_supports(item.text, question.evidence or "", question.key_facts)
-        for item in result.answer.prepared.evidence
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyMetrics:
     """What gates compare between a candidate and its parent, measured on the same questions."""

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.answer_metrics import citation_supports
 from alignment.calibration import ReliabilityBin, as_svg, expected_calibration_error, reliability
-from alignment.evaluation import QuestionResult, evidence_predictions
+from alignment.evaluation import QuestionResult
 from knowledge_base.errors import StorageError
 
 _STYLE = (
@@ -83,7 +84,7 @@ def _as_markdown(results: Sequence[QuestionResult], summary: dict[str, Any]) -> 
     lines += [f"| {name} | {value} |" for name, value in _figures(summary)]
     lines += ["", "| cause | questions |", "|---|---|"]
     lines += [f"| {cause} | {n} |" for cause, n in count_causes(results)]
-    if bins := reliability(evidence_predictions(results)):
+    if bins := reliability(_evidence_predictions(results)):
         lines += ["", _calibration(bins), "", "| said | was so | questions |", "|---|---|---|"]
         lines += [f"| {part.mean_probability:.2f} | {part.share_true:.2f} | {part.n} |" for part in bins]
     for result in results:
@@ -103,11 +104,32 @@ def _as_html(results: Sequence[QuestionResult], summary: dict[str, Any]) -> str:
     )
     causes = "".join(f"<tr><td>{html.escape(c)}</td><td>{n}</td></tr>" for c, n in count_causes(results))
     articles = "".join(_as_article(result) for result in results)
-    bins = reliability(evidence_predictions(results))
+    bins = reliability(_evidence_predictions(results))
     plot = f"<h2>Reliability</h2><p>{_calibration(bins)}</p>{as_svg(bins, 'Reliability')}" if bins else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{_STYLE}</style>'
         f"<h1>Evaluation</h1><table>{figures}</table><h2>Causes</h2><table>{causes}</table>{plot}<h2>Questions</h2>{articles}</html>\n"
+    )
+
+
+def _evidence_predictions(results: Sequence[QuestionResult]) -> list[tuple[float, bool]]:
+    """For each question with a known truth: how likely the evidence was said to answer it, and whether it supports the answer.
+
+    The probability is `PreparedTurn.support`, by which Tacit decides whether to ask the model.
+    """
+    return [
+        (result.answer.prepared.support, _evidence_answers(result))
+        for result in results
+        if result.question.answerable is False
+        or (result.question.answerable and (result.question.evidence or result.question.key_facts))
+    ]
+
+
+def _evidence_answers(result: QuestionResult) -> bool:
+    question = result.question
+    return question.answerable is not False and any(
+        citation_supports(item.text, question.evidence or "", question.key_facts)
+        for item in result.answer.prepared.evidence
     )
 
 

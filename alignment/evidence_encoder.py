@@ -12,7 +12,6 @@ meaning; nothing asks a hub for anything; the learning rate falls to zero over t
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -30,12 +29,10 @@ from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make
 from alignment.errors import TrainingError
 from alignment.evidence_encoder_settings import EncoderSettings, is_held_out_page
 from alignment.reader_sources import SourceQuestion, questions_from_sets
-from alignment.settings import SettingsError, apply_overrides
 from alignment.text_encoder import TextEncoder, info_nce
-from alignment.tuning_run import TuningRun
+from alignment.tuning_run import TuningRun, train_from_command_line, write_result
 from chatbot.durable_files import written_atomically
 from knowledge_base.embedder import SentenceTransformerEmbedder
-from knowledge_base.errors import TacitError
 from knowledge_base.protocols import Embedder
 
 _log = structlog.get_logger(__name__)
@@ -186,29 +183,14 @@ class _Run(TuningRun[EncoderPair]):
 
 def _export(run: _Run, settings: EncoderSettings, figures: dict[str, Any]) -> Path:
     """Weights in bfloat16 without the word embeddings, and a card of figures beside them."""
-    from safetensors.torch import save_file
-
-    weights = run.tuned_weights()
-    path = settings.work_dir / TUNED
-    save_file(weights, path, metadata={"format": "pt"})
-    card = {**figures, "step": run.step, "settings": {k: str(v) for k, v in asdict(settings).items()}}
-    (settings.work_dir / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
-    return path
+    return write_result(
+        settings.work_dir / TUNED, run.tuned_weights(), {**figures, "step": run.step}, settings
+    )
 
 
 def main() -> None:
     """Train from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    args = parser.parse_args()
-    try:
-        settings = apply_overrides(EncoderSettings, args.set)
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
-        print(train(settings, lambda line: print(line, flush=True)))  # noqa: T201 -- a command's answer
-    except (SettingsError, TacitError) as error:
-        raise SystemExit(f"{error}") from error
+    train_from_command_line(__doc__, EncoderSettings, train)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ _LEAD_INS = (
     "In {0} it says: ",
     "Yes, this is covered. ",
 )
-_CLOSINGS = (
+CLOSINGS = (
     " I hope that helps.", " Let me know if you need more.", " Feel free to ask if anything is unclear.", " Happy to help further.",
 )  # fmt: skip
 
@@ -269,4 +269,4 @@ class ExampleMaker:
         if style == "short_answer":
             phrase = question.short_answer[0].upper() + question.short_answer[1:]
             return f"{phrase}. {body}"
-        return body + self._rng.choice(_CLOSINGS) if style == "polite" else body
+        return body + self._rng.choice(CLOSINGS) if style == "polite" else body

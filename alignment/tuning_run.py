@@ -7,10 +7,13 @@ killed continues from its newest checkpoint to the very weights it would have ha
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,6 +21,8 @@ import numpy as np
 import torch
 
 from alignment.run_control import Checkpoints, load_training_state, stop_on_signals
+from alignment.settings import SettingsError, apply_overrides
+from knowledge_base.errors import TacitError
 
 Item = TypeVar("Item")
 _WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
@@ -57,6 +62,9 @@ class TuningSettings(Protocol):
     @property
     def seed(self) -> int:
         """Of the items' order."""
+
+
+Settings = TypeVar("Settings", bound=Any)
 
 
 class TuningRun(ABC, Generic[Item]):
@@ -159,3 +167,41 @@ class TuningRun(ABC, Generic[Item]):
             "step": self.step,
         }
         self._checkpoints.save(self.step, self.model, self.tokenizer, state)
+
+
+def write_result(
+    path: Path, weights: Mapping[str, torch.Tensor], figures: Mapping[str, Any], settings: Any
+) -> Path:
+    """Write a file of weights and, beside it, a card of figures and settings; returns the file.
+
+    Args:
+        path: A safetensors file to be.
+        weights: By name.
+        figures: What was measured.
+        settings: The run's dataclass.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(weights), path, metadata={"format": "pt"})
+    card = {**figures, "settings": {k: str(v) for k, v in asdict(settings).items()}}
+    (path.parent / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    return path
+
+
+def train_from_command_line(
+    description: str | None,
+    settings_type: type[Settings],
+    train: Callable[[Settings, Callable[[str], None]], Path],
+) -> None:
+    """Read `--set NAME=VALUE`, train, and print where the result is; what cannot be done ends the program with one line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    args = parser.parse_args()
+    try:
+        settings = apply_overrides(settings_type, args.set)
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        print(train(settings, lambda line: print(line, flush=True)))  # noqa: T201 -- a command's answer
+    except (SettingsError, TacitError) as error:
+        raise SystemExit(f"{error}") from error

@@ -14,9 +14,9 @@ from alignment.answer_judge import JudgeRun, _export, draw_list, measure
 from alignment.answer_judge_settings import JudgeSettings
 from alignment.encoder_pairs import EncoderPair
 from chatbot.answerability import PairJudge, log_sum_exp
+from tests.alignment.tiny_bert import make_tiny_bert
 
 WORDS = ["who", "pays", "for", "trains", "dogs", "cats", "leave", "weeks", "six", "ten"]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 PAIRS = [
     EncoderPair(
         question=f"who pays {word}" if answered else f"who trains {word}",
@@ -32,17 +32,7 @@ PAIRS = [
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
     """A BERT of a few thousand random weights."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path / "start"
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    BertTokenizerFast(vocab={word: n for n, word in enumerate(VOCABULARY)}).save_pretrained(folder)
-    return folder
+    return make_tiny_bert(tmp_path / "start", WORDS)
 
 
 def _settings(folder: Path, **changes: Any) -> JudgeSettings:

@@ -22,11 +22,10 @@ from alignment.evidence_encoder import (
 from alignment.evidence_encoder_settings import EncoderSettings
 from alignment.reader_sources import SourceQuestion, SourceSentence
 from alignment.text_encoder import TextEncoder, info_nce
+from tests.alignment.tiny_bert import make_tiny_bert
 from tests.fakes import FakeEmbedder
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["who", "pays", "for", "trains", "dogs", "cats", "leave", "weeks", "six", "ten", *"abcdef"]
-VOCABULARY = [*SPECIAL, *WORDS]
 PAIRS = [
     EncoderPair(question=f"who {word}", right=(f"{word} pays for {word}",), look_alikes=(f"for {other}",))
     for word, other in zip(WORDS, [*WORDS[1:], WORDS[0]], strict=True)
@@ -36,17 +35,7 @@ PAIRS = [
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
     """A BERT of a few thousand random weights, without dropout's help it learns in no time."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path / "start"
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    BertTokenizerFast(vocab={word: n for n, word in enumerate(VOCABULARY)}).save_pretrained(folder)
-    return folder
+    return make_tiny_bert(tmp_path / "start", WORDS)
 
 
 def _settings(folder: Path, **changes: Any) -> EncoderSettings:
