@@ -95,7 +95,7 @@ def main() -> None:
         "--more-turns",
         type=int,
         default=60,
-        help="judgements that make the worker start the second cycle; 0 skips it",
+        help="turns before the second cycle, which the worker starts once three quarters of them are stored; 0 skips it",
     )
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--samples", type=int, default=1)
@@ -151,9 +151,12 @@ class Report:
 
 
 def second_cycle(args: argparse.Namespace, asked: Path) -> dict[str, Any]:
-    """Enough new judgements arrive, and the worker starts the cycle by itself."""
+    """Enough new judgements arrive, and the worker starts the cycle by itself.
+
+    A turn whose two answers are alike, or whose answer the same employee has judged before, stores nothing new: fewer are waited for.
+    """
     before = tacit(args.home, "policies", "list")["serving"]
-    tacit(args.home, "schedule", "set", "--min-feedback", str(args.more_turns))
+    tacit(args.home, "schedule", "set", "--min-feedback", str(max(1, args.more_turns * 3 // 4)))
     simulated = simulate(args.home, asked, args, args.more_turns, args.seed + 1)
     worker = tacit(args.home, "worker", "--once")
     run = tacit(args.home, "runs", "list")["runs"][0]
