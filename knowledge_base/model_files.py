@@ -11,9 +11,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from knowledge_base.errors import TacitError
 
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*/config.json", "*/*.safetensors"]
+log = structlog.get_logger(__name__)
+
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*/config.json", "*/*.safetensors"]
 
 
 def model_directory(name: str, what: str, error: type[TacitError]) -> Path:
@@ -26,6 +30,21 @@ def model_directory(name: str, what: str, error: type[TacitError]) -> Path:
     """
     given = Path(name).expanduser()
     return given.resolve() if given.is_dir() else _fetch_from_hub(name, what, error)
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a directory or hub id names a model: one that lies here, was fetched before, or that the hub shows now."""
+    if Path(name).expanduser().is_dir():
+        return True
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(name, "config.json")
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as caught:
+        log.info("model_not_at_hand", model=name, reason=first_line(caught))
+        return False
+    return True
 
 
 def weights_sha256(directory: Path, error: type[TacitError]) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge_base.errors import TacitError
+from knowledge_base.model_files import is_at_hand
+from ui.profile import with_embedded_where_missing
+from ui.settings import load_settings
 from ui.wiring import Services, open_services
 
 LOW_DISK_BYTES = 2_000_000_000
@@ -67,6 +70,7 @@ def _home_checks(services: Services) -> Iterator[Check]:
                 f"{sum(c.n_documents for c in services.knowledge.list_collections())} in {len(services.knowledge.list_collections())} collections"
             ),
         ),
+        ("profile", lambda: _profile(services)),
         ("embedder", lambda: _embedder(services)),
         ("reranker", lambda: _reranker(services)),
         ("policy", lambda: _policy(services)),
@@ -77,6 +81,12 @@ def _home_checks(services: Services) -> Iterator[Check]:
             yield Check(name=name, passed=True, detail=step())
         except (TacitError, OSError) as error:
             yield Check(name=name, passed=False, detail=str(error))
+
+
+def _profile(services: Services) -> str:
+    settings = load_settings(services.home)
+    _, parts = with_embedded_where_missing(settings, is_at_hand)
+    return "; ".join([settings.profile.name, *parts])
 
 
 def _embedder(services: Services) -> str:

@@ -38,6 +38,7 @@ from knowledge_base.loaders.limits import LoadLimits
 from knowledge_base.reranker import RerankerSettings
 from knowledge_base.retriever import RetrievalSettings
 from ui.home import Home
+from ui.profile import ProfileSettings, defaults_of
 
 TRAINING_SECTIONS = ("cycle", "snapshot", "sft", "reward", "taste", "ppo", "gates")
 """Sections parsed by `training_settings` when something trains."""
@@ -88,6 +89,7 @@ class Settings:
     """All settings but the training ones."""
 
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    profile: ProfileSettings = field(default_factory=ProfileSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     loading: LoadLimits = field(default_factory=LoadLimits)
@@ -124,8 +126,16 @@ def load_settings(home: Home, environment: Mapping[str, str] | None = None) -> S
     if unknown:
         legal = ", ".join([*sections, *TRAINING_SECTIONS])
         raise UsageError(f"{home.settings_file}: unknown section [{min(unknown)}]; legal sections: {legal}")
+    profile = _build(home, "profile", ProfileSettings, raw.get("profile", {}), values)
     built: dict[str, Any] = {
-        name: _build(home, name, section.default_factory, raw.get(name, {}), values)  # type: ignore[arg-type]  # every section has one
+        name: _build(
+            home,
+            name,
+            section.default_factory,  # type: ignore[arg-type]  # every section has one
+            raw.get(name, {}),
+            values,
+            defaults_of(profile, name),
+        )
         for name, section in sections.items()
     }
     _refuse_unknown_variables(values, sections)
@@ -168,8 +178,10 @@ def _section(home: Home, name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _build(home: Home, name: str, owner: type[S], raw: Any, environment: Mapping[str, str]) -> S:
-    overrides = as_overrides(_section(home, name, raw))
+def _build(
+    home: Home, name: str, owner: type[S], raw: Any, environment: Mapping[str, str], defaults: Sequence[str] = ()
+) -> S:  # fmt: skip
+    overrides = [*defaults, *as_overrides(_section(home, name, raw))]
     for item in dataclasses.fields(owner):  # type: ignore[arg-type]  # sections are dataclasses
         variable = f"TACIT_{name}_{item.name}".upper()
         if variable in environment:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from chatbot.errors import SignInError
 from knowledge_base.database import now
 from knowledge_base.errors import AccessDeniedError, TacitError
+from knowledge_base.model_files import is_at_hand
 from knowledge_base.records import Collection, Job, Reader
 from ui.home import open_database, open_home
 from ui.parts import EMBEDDED_MODEL, Parts
+from ui.profile import with_embedded_where_missing
 from ui.settings import load_settings
 
 if TYPE_CHECKING:
@@ -205,7 +207,7 @@ def open_services(path: Path, *, create: bool = False) -> Iterator[Services]:
         UsageError: its settings are not legal.
     """
     home = open_home(path, create=create)
-    settings = load_settings(home)
+    settings, _ = with_embedded_where_missing(load_settings(home), is_at_hand)
     services = Services(home=home, settings=settings, db=open_database(home, settings.database.url or None))
     try:
         services.registry.relocate(home.policies)
