@@ -34,6 +34,9 @@ _COURTESY = frozenset(
         ).split(),
     )
 )
+_LEADING_IN = frozenset(
+    map(stem, "according says said reads documents document page section short answer states".split())
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,9 @@ def _find_support(
     """The evidence a sentence rests on: what it cites where that holds, else the best shown sentence that holds."""
     by_number = {item.number: item for item in evidence}
     cited = [by_number[number] for number in sentence.cited if number in by_number]
+    if any(_only_names(sentence.text, item.heading) for item in cited or evidence):
+        evidence = [item for item in evidence if supports(item.text, sentence.text, settings)]
+        cited = [item for item in cited if item in evidence]
     alone = tuple(item for item in cited if supports(_as_known(item), sentence.text, settings))
     if alone:
         return alone
@@ -194,6 +200,20 @@ def _find_support(
     ]
     # max keeps the first of equals, and evidence comes best first.
     return (max(others, key=lambda item: _coverage(said, take_apart(_as_known(item)))),) if others else ()
+
+
+def _only_names(text: str, heading: str) -> bool:
+    """Whether a sentence says where something stands and nothing of what stands there: "In Leave > Sick leave it says:".
+
+    Its words are all in the heading, which is known along with the sentence below it, so nothing else would notice.
+    """
+    rest = _fold(text)
+    for name in sorted({_fold(heading), *map(_fold, heading.split(" > "))} - {""}, key=len, reverse=True):
+        rest = rest.replace(name, " ")
+    if rest == _fold(text):
+        return False
+    said = take_apart(rest)
+    return said.content <= _LEADING_IN and not (said.numbers or said.names or said.negations)
 
 
 def _as_known(item: EvidenceSentence) -> str:

@@ -128,7 +128,7 @@ def query_words(query: str, limit: int) -> list[str]:
     words: dict[str, None] = {}
     # A question of 100,000 characters costs no more than its beginning: words are taken until there are enough of them.
     for match in re.finditer(r"\S+", query):
-        for word in _WORD.findall(_without_accents(match.group()[:1000])):
+        for word in _WORD.findall(without_accents(match.group()[:1000])):
             if word not in STOP_WORDS and len(word) <= _MAX_WORD:
                 words[word] = None
         if len(words) >= limit:
@@ -136,7 +136,12 @@ def query_words(query: str, limit: int) -> list[str]:
     return list(words)[:limit]
 
 
-def _without_accents(text: str) -> str:
+def without_accents(text: str) -> str:
+    """Lower case, as both databases' tokenizers fold it.
+
+    >>> without_accents("Résumé")
+    'resume'
+    """
     decomposed = unicodedata.normalize("NFD", text.lower())
     return "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f")
 

@@ -25,6 +25,7 @@ from knowledge_base.live_index import LiveIndex
 from knowledge_base.protocols import Embedder, LexicalIndex, Reranker, Vectors
 from knowledge_base.records import Passage, Reader
 from knowledge_base.rows import FoundChunk
+from knowledge_base.spelling import Spelled, Spelling
 from knowledge_base.store import KnowledgeStore
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,8 @@ class RetrievalSettings:
     """Of similarity by meaning; 0 turns vector search off."""
     lexical_weight: float = 1.0
     """Of similarity by words; 0 turns word search off."""
+    tolerate_misspelling: bool = True
+    """Search also what was probably meant by a word that no document has."""
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
@@ -69,6 +72,7 @@ class HybridRetriever:
         embedder: Embedder,
         settings: RetrievalSettings | None = None,
         reranker: Reranker | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
         """Put the parts together; nothing is loaded yet."""
         self._store = store
@@ -77,12 +81,15 @@ class HybridRetriever:
         self._embedder = embedder
         self._settings = settings or RetrievalSettings()
         self._reranker = reranker
+        self._spelling = spelling
 
     @property
     def version(self) -> str:
         """Embedder, fusion, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/rrf20/50/1:1`."""
         s = self._settings
         fusion = f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
+        if self._spelling:
+            fusion += "+spelling"
         return f"{fusion}+{self._reranker.version}" if self._reranker else fusion
 
     def retrieve(
@@ -102,11 +109,13 @@ class HybridRetriever:
         if not permitted or not question.strip():
             return []
         settings = self._settings
-        vector = self._embedder.encode([question[:_MAX_EMBEDDED_CHARACTERS]])
+        spelled = self._spell(question, permitted)
+        vector = self._embedder.encode([spelled.question[:_MAX_EMBEDDED_CHARACTERS]])
         n = max(settings.candidates, top_k)
         by_meaning = self._nearest(vector, n, permitted) if settings.dense_weight else []
+        words = " ".join((question, *spelled.added))
         by_words = (
-            [i for i, _ in self._lexical.search(question, n, permitted)] if settings.lexical_weight else []
+            [i for i, _ in self._lexical.search(words, n, permitted)] if settings.lexical_weight else []
         )
         fused = fuse(
             (by_meaning, settings.dense_weight), (by_words, settings.lexical_weight), k=settings.fusion_k
@@ -115,6 +124,9 @@ class HybridRetriever:
         passages = self._rerank(question, self._passages(fused, vector[0], permitted, n_read))[:top_k]
         log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
         return passages
+
+    def _spell(self, question: str, permitted: Sequence[str]) -> Spelled:
+        return self._spelling.read(question, permitted) if self._spelling else Spelled(question=question)
 
     def _rerank(self, question: str, passages: list[Passage]) -> list[Passage]:
         if self._reranker is None:

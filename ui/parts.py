@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from chatbot.serving import ServingPolicies
     from knowledge_base.embedder import SentenceTransformerEmbedder
     from knowledge_base.ingestion import Ingestor
+    from knowledge_base.protocols import LexicalIndex
     from knowledge_base.reranker import CrossEncoderReranker
     from knowledge_base.retriever import HybridRetriever
+    from knowledge_base.spelling import Spelling
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
 """The base model that ships with the product."""
@@ -194,8 +196,20 @@ class Parts:
         )
         lexical = lexical_index(self.db, self.settings.lexical)
         return HybridRetriever(
-            self.knowledge, live, lexical, self.embedder, self.settings.retrieval, self.reranker
+            self.knowledge,
+            live,
+            lexical,
+            self.embedder,
+            self.settings.retrieval,
+            self.reranker,
+            self._spelling(lexical) if self.settings.retrieval.tolerate_misspelling else None,
         )
+
+    def _spelling(self, lexical: LexicalIndex) -> Spelling:
+        from knowledge_base.spelling import Spelling, Vocabulary
+
+        # What the embedder reads as one piece it has seen often: a word, though perhaps none of the documents'.
+        return Spelling(Vocabulary(self.db), lexical, lambda word: self.embedder.count_tokens(word) == 1)
 
     @functools.cached_property
     def reranker(self) -> CrossEncoderReranker | None:

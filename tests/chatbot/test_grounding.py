@@ -44,6 +44,29 @@ ALL = _evidence(LEAVE, WEEKS, SICK, RECEIPTS)
 
 
 @pytest.mark.parametrize(
+    "sentence",
+    [
+        "In Leave > Annual leave it says: [1]",
+        "Annual leave: [1]",
+        "According to Leave > Annual leave: In Leave > Annual leave it says: [1]",
+        "Leave > Annual leave it says",
+    ],
+)
+def test_where_something_stands_is_no_answer(sentence: str) -> None:
+    """A heading supports the sentence below it, but said alone it states nothing, so the evidence is quoted instead."""
+    text, _, report = check(sentence, ALL[1:2])
+
+    assert (f"{WEEKS} [1]", 0, True) == (text, report.n_supported, report.fell_back)
+
+
+def test_a_heading_s_words_are_an_answer_where_the_text_says_them() -> None:
+    """The same words stand below the heading too."""
+    text, _, report = check("Annual leave. [1]", _evidence("Annual leave."))
+
+    assert ("Annual leave. [1]", 1) == (text, report.n_supported)
+
+
+@pytest.mark.parametrize(
     ("evidence", "sentence"),
     [
         (WEEKS, "You do not need to take all 12 weeks of parental leave at once."),

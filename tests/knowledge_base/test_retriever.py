@@ -17,6 +17,7 @@ from knowledge_base.records import Reader
 from knowledge_base.reembedding import reembed
 from knowledge_base.retriever import HybridRetriever, RetrievalSettings, fuse
 from knowledge_base.schema import create_schema
+from knowledge_base.spelling import Spelling, Vocabulary
 from knowledge_base.store import KnowledgeStore
 from tests.contracts import put
 from tests.fakes import FakeEmbedder
@@ -27,11 +28,12 @@ def make_retriever(
     embedder: FakeEmbedder | None = None,
     settings: RetrievalSettings | None = None,
     reranker: Reranker | None = None,
+    spelling: Spelling | None = None,
 ) -> HybridRetriever:
     """A retriever of its own process: its own live index."""
     embedder = embedder or FakeEmbedder()
     live = LiveIndex(store, lambda: FaissIndex(embedder.dimension), embedder_version=embedder.version)
-    return HybridRetriever(store, live, lexical_index(store.db), embedder, settings, reranker)
+    return HybridRetriever(store, live, lexical_index(store.db), embedder, settings, reranker, spelling)
 
 
 def test_the_best_passage_comes_first_with_its_place(store: KnowledgeStore, alice: Reader) -> None:
@@ -50,6 +52,22 @@ def test_the_best_passage_comes_first_with_its_place(store: KnowledgeStore, alic
     assert best.similarity > passages[1].similarity
     assert best.collection_is_open
     assert best.text == store.read_document(best.document_id, alice).text[best.start : best.end]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0)])
+def test_a_misspelled_question_finds_what_was_meant(
+    store: KnowledgeStore, alice: Reader, weights: tuple[float, float]
+) -> None:
+    """By meaning and by words alike."""
+    store.create_collection("handbook")
+    put(store, "handbook", "travel.md", ["Book trains early."])
+    put(store, "handbook", "pets.md", ["Dogs may come to the office."])
+    spelling = Spelling(Vocabulary(store.db), lexical_index(store.db))
+    by = RetrievalSettings(dense_weight=weights[0], lexical_weight=weights[1])
+    retriever = make_retriever(store, settings=by, spelling=spelling)
+
+    assert [p.document for p in retriever.retrieve("dosg offiec", alice, top_k=1)] == ["pets.md"]
+    assert retriever.version.endswith("+spelling")
 
 
 def test_a_passage_found_by_words_alone_has_its_similarity_too(store: KnowledgeStore, alice: Reader) -> None:
