@@ -51,9 +51,13 @@ class TokenDrawer:
         self._sampling = sampling
         seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(62)
         self._streams = [random.Random(f"{seed}:{first_row + row}") for row in range(n_rows)]  # noqa: S311  # not for secrets
+        self._drawn: list[list[float]] = [[] for _ in range(n_rows)]
+        """Random numbers used by the latest call."""
+        self._unused: list[list[float]] = [[] for _ in range(n_rows)]
+        """Numbers given back, the next one last."""
 
     def draw(self, logits: Any, rows: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Draw the next token of some rows.
+        """Draw the next token of some rows, or the next few of a row whose next few logits are known.
 
         Args:
             logits: (len(rows), V), any float type.
@@ -68,11 +72,23 @@ class TokenDrawer:
         if self._sampling.temperature <= 0:
             tokens = logits.argmax(dim=-1)
         else:
-            uniform = [self._streams[row].random() for row in rows]
+            for row in rows:
+                self._drawn[row] = []
+            uniform = [self._next(row) for row in rows]
             draws = torch.tensor(uniform, dtype=torch.float64, device=logits.device)
             tokens = _inverse_cdf(logits / self._sampling.temperature, self._sampling.top_p, draws)
         logprobs = torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0]
         return tokens.tolist(), logprobs.tolist()
+
+    def give_back(self, row: int, n: int) -> None:
+        """The last so many tokens that the latest call drew for a row are not written: the next ones are drawn with their numbers."""
+        for _ in range(min(n, len(self._drawn[row]))):
+            self._unused[row].append(self._drawn[row].pop())
+
+    def _next(self, row: int) -> float:
+        number = self._unused[row].pop() if self._unused[row] else self._streams[row].random()
+        self._drawn[row].append(number)
+        return number
 
 
 def _inverse_cdf(logits: Any, top_p: float, uniform: Any) -> Any:

@@ -1,18 +1,21 @@
-"""The forward pass of a Llama-shaped model, written for one token at a time on a CPU.
+"""The forward pass of a Llama-shaped model, written for a few tokens at a time on a CPU.
 
 Takes the weights of a loaded `transformers` model (Llama, Qwen2, Mistral without a window) and computes the same function: Touvron et al. 2023
 (arXiv:2302.13971, section 2.2), rotary positions (Su et al. 2021, arXiv:2104.09864, eq. 34), grouped queries (Ainslie et al. 2023,
 arXiv:2305.13245). Knows nothing of prompts, sampling or threads.
 
-Different from `transformers`' own: one product for queries, keys and values and one for gate and up; keys and values lie in one block that
-is made as long as the completion may become, so that no step copies it; rows of different lengths stand in one block, aligned at their ends,
-and come and go. What that saves is not arithmetic but Python and memory traffic, which is most of the time of a small model's step.
+Different from `transformers`' own: one product for queries, keys and values and one for gate and up; and no padding. The tokens of all rows stand
+one after the other for the products, however many each row has, and each row attends to its own cache, which is made as long as the completion
+may become. So rows of any length come and go without a copy, and a row that was given tokens ahead of their time (`prompt_lookup`) takes back
+those that turned out wrong by saying how long it is.
 
-Shapes: B rows, T tokens so far, N new tokens, L layers, H query heads, K key heads, D head width, E model width, V vocabulary.
+Shapes: B rows, T tokens so far, N new tokens of a row, M new tokens of all rows, H query heads, K key heads, D head width, E model width,
+V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,52 +61,20 @@ class _Layer:
 
 
 @dataclass(slots=True)
-class Cache:
-    """Keys and values of rows that stand side by side, aligned at their ends."""
+class RowCache:
+    """Keys and values of one row."""
 
-    keys: Tensor
-    """(L, B, K, room, D)."""
-    values: Tensor
-    mask: Tensor
-    """(B, room), bool: where a token is."""
+    keys: list[Tensor]
+    """(1, K, room, D) of each layer."""
+    values: list[Tensor]
     length: int
-    """T: places in use."""
+    """T: places in use. Making it smaller forgets the last ones."""
 
-    @property
-    def n_rows(self) -> int:
-        """B."""
-        return self.mask.shape[0]
-
-    def select(self, places: list[int]) -> Cache:
-        """Some of the rows, or one of them several times, without the places that none of them uses."""
-        mask = self.mask[places]
-        used = mask[:, : self.length].any(dim=0)
-        first = int(used.to(torch.uint8).argmax()) if len(places) else 0
-        return Cache(
-            self.keys[:, places, :, first:],
-            self.values[:, places, :, first:],
-            mask[:, first:],
-            self.length - first,
+    def copy(self) -> RowCache:
+        """Another row that goes on from the same tokens."""
+        return RowCache(
+            [keys.clone() for keys in self.keys], [values.clone() for values in self.values], self.length
         )
-
-    def beside(self, other: Cache) -> Cache:
-        """This one's rows and then the other's, with room for either's completions."""
-        length = max(self.length, other.length)
-        room = length + max(part.mask.shape[1] - part.length for part in (self, other))
-        return Cache(
-            torch.cat([_shift(part.keys, length - part.length, room) for part in (self, other)], dim=1),
-            torch.cat([_shift(part.values, length - part.length, room) for part in (self, other)], dim=1),
-            torch.cat(
-                [_shift(part.mask[..., None], length - part.length, room)[..., 0] for part in (self, other)]
-            ),
-            length,
-        )
-
-
-def _shift(block: Tensor, by: int, room: int) -> Tensor:
-    """Move the second to last dimension's content to the right, and cut or lengthen it to `room`."""
-    kept = block[..., : room - by, :]
-    return functional.pad(kept, (0, 0, by, room - by - kept.shape[-2]))
 
 
 class LlamaForward:
@@ -125,70 +96,114 @@ class LlamaForward:
             cos, sin = inner.rotary_emb(self._embeddings, positions)  # (1, positions, D)
         self._cos, self._sin = cos[0], sin[0]
 
-    def read(self, ids: Tensor, mask: Tensor, room: int) -> tuple[Tensor, Cache]:
-        """Prompts, padded on the left.
+    def read(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, list[RowCache]]:
+        """Begin a row with each prompt.
 
         Args:
-            ids: (B, T).
-            mask: (B, T), 1 where a token is.
+            prompts: Token ids, B of them, none empty.
             room: Tokens that may follow.
 
         Returns:
-            Logits of the next token (B, V), and the cache.
+            Logits of the next tokens (B, V), and the rows' caches.
         """
-        n_rows, length = ids.shape
-        shape = (len(self._layers), n_rows, self._key_heads, length + room, self._width)
-        # Zeros and not whatever lies there: a masked place is multiplied by zero, and zero times infinity is none.
-        cache = Cache(
-            torch.zeros(shape), torch.zeros(shape), torch.ones(n_rows, length + room, dtype=torch.bool), 0
+        rows = [self._empty(len(prompt) + room) for prompt in prompts]
+        hidden = self._pass(prompts, rows)
+        ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
+        return self._logits(hidden[ends]), rows
+
+    def advance(self, new: Sequence[Sequence[int]], rows: Sequence[RowCache]) -> Tensor:
+        """Take more tokens into some rows.
+
+        Args:
+            new: Token ids, one or more for each row.
+            rows: Their caches, which must have room; each becomes longer by its new tokens.
+
+        Returns:
+            Logits (M, V): what follows each of the new tokens, row after row.
+        """
+        return self._logits(self._pass(new, rows))
+
+    def _empty(self, room: int) -> RowCache:
+        shape = (1, self._key_heads, room, self._width)
+        return RowCache(
+            [torch.empty(shape) for _ in self._layers], [torch.empty(shape) for _ in self._layers], 0
         )
-        cache.mask[:, :length] = mask.bool()
-        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        seen = None if bool(mask.all()) else (causal & cache.mask[:, None, None, :length])
-        if seen is not None:
-            # A padded place sees itself: a row of nothing but masked places has no softmax.
-            seen = seen | torch.eye(length, dtype=torch.bool)
-        return self._pass(ids, positions, seen, cache), cache
 
-    def advance(self, latest: Tensor, cache: Cache) -> Tensor:
-        """One more token in each row: `latest` (B,) is taken into the cache; returns the logits of the next (B, V)."""
-        mask = cache.mask[:, : cache.length + 1]
-        seen = None if bool(mask.all()) else mask[:, None, None, :]
-        positions = mask.sum(dim=-1, keepdim=True) - 1
-        return self._pass(latest[:, None], positions, seen, cache)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return functional.linear(
+            functional.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps), self._head
+        )
 
-    def _pass(self, ids: Tensor, positions: Tensor, seen: Tensor | None, cache: Cache) -> Tensor:
-        """Token ids and positions (B, N), seen (B or 1, 1, N, T + N) or None for all that came before -> (B, V)."""
-        n_rows, n_new = ids.shape
-        start, end = cache.length, cache.length + n_new
-        cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]  # (B, N, 1, D)
+    def _pass(self, new: Sequence[Sequence[int]], rows: Sequence[RowCache]) -> Tensor:
+        """The last layer's output (M, E); the rows take the tokens in."""
+        places = [_Place.of(len(tokens), row.length) for tokens, row in zip(new, rows, strict=True)]
+        positions = torch.tensor([p for place in places for p in range(place.start, place.end)])
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]  # each (M, 1, D)
         n_rotated = self._heads + self._key_heads
-        x = functional.embedding(ids, self._embeddings)  # (B, N, E)
-        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
+        x = functional.embedding(
+            torch.tensor([token for tokens in new for token in tokens]), self._embeddings
+        )
+        for n, layer in enumerate(self._layers):
             normed = functional.rms_norm(x, x.shape[-1:], layer.attention_norm, self._eps)
-            qkv = functional.linear(normed, layer.qkv, layer.qkv_bias).view(n_rows, n_new, -1, self._width)
-            turned = qkv[:, :, :n_rotated]
+            qkv = functional.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, self._width)
+            turned = qkv[:, :n_rotated]
             first, second = turned.chunk(2, dim=-1)
             turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
-            keys[:, :, start:end] = turned[:, :, self._heads :].transpose(1, 2)
-            values[:, :, start:end] = qkv[:, :, n_rotated:].transpose(1, 2)
-            mixed = functional.scaled_dot_product_attention(
-                turned[:, :, : self._heads].transpose(1, 2),  # (B, H, N, D)
-                keys[:, :, :end],
-                values[:, :, :end],
-                attn_mask=seen,
-                is_causal=seen is None and n_new > 1,
-                enable_gqa=self._heads != self._key_heads,
+            mixed = self._attend(
+                turned[:, : self._heads].transpose(0, 1)[None],
+                turned[:, self._heads :].transpose(0, 1)[None],
+                qkv[:, n_rotated:].transpose(0, 1)[None],
+                [(row.keys[n], row.values[n]) for row in rows],
+                places,
             )
-            mixed = mixed.transpose(1, 2).reshape(n_rows, n_new, -1)
             x = x + functional.linear(mixed, layer.out, layer.out_bias)
             normed = functional.rms_norm(x, x.shape[-1:], layer.mlp_norm, self._eps)
             gate, up = functional.linear(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
             x = x + functional.linear(functional.silu(gate) * up, layer.down, layer.down_bias)
-        cache.length = end
-        last = functional.rms_norm(x[:, -1], x.shape[-1:], self._norm, self._eps)
-        return functional.linear(last, self._head)
+        for row, place in zip(rows, places, strict=True):
+            row.length = place.end
+        return x
+
+    def _attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, caches: list[tuple[Tensor, Tensor]], places: list[_Place]
+    ) -> Tensor:  # fmt: skip
+        """Queries (1, H, M, D), keys and values (1, K, M, D) -> (M, H D); each row's keys and values go into its cache."""
+        mixed, begin = list[Tensor](), 0
+        for (own_keys, own_values), place in zip(caches, places, strict=True):
+            own_keys[:, :, place.start : place.end] = keys.narrow(2, begin, place.n_new)
+            own_values[:, :, place.start : place.end] = values.narrow(2, begin, place.n_new)
+            out = functional.scaled_dot_product_attention(
+                queries.narrow(2, begin, place.n_new),
+                own_keys.narrow(2, 0, place.end),
+                own_values.narrow(2, 0, place.end),
+                attn_mask=place.seen,
+                is_causal=place.start == 0 and place.n_new > 1,
+                enable_gqa=self._heads != self._key_heads,
+            )
+            mixed.append(out[0].transpose(0, 1).reshape(place.n_new, -1))
+            begin += place.n_new
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a row's new tokens go."""
+
+    start: int
+    n_new: int
+    seen: Tensor | None
+    """(N, T + N) to be added to the scores, or None where nothing is hidden or the kernel's own causal mask will do."""
+
+    @property
+    def end(self) -> int:
+        return self.start + self.n_new
+
+    @classmethod
+    def of(cls, n_new: int, start: int) -> _Place:
+        seen = None
+        if start and n_new > 1:
+            seen = torch.full((n_new, start + n_new), -torch.inf).triu(start + 1)
+        return cls(start, n_new, seen)
 
 
 def _read_layer(layer: Any) -> _Layer:

@@ -1,7 +1,8 @@
 """An engine for Llama-shaped models: everybody who writes shares the forward passes, and may come and go at any token.
 
-Reading weights is most of the cost of a small model's step, and it is the same for one row and for eight; so rows of all chats stand in one batch
-(continuous batching: Yu et al. 2022, Orca, section 3.1). Knows nothing of prompts or sampling.
+Reading weights is most of the cost of a small model's step, and it is the same for one token and for several; so the rows of all chats stand in one
+pass (continuous batching: Yu et al. 2022, Orca, section 3.1), each with its next token and a guess at those after it (`prompt_lookup`). Knows
+nothing of prompts or sampling.
 
 Different from the servers that do this: there is no thread of its own. Whoever waits for a token and finds nobody at work does the next step for
 all; the others wait for what it writes for them. When nobody waits nothing runs, and there is nothing to start, stop or leak.
@@ -15,14 +16,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from chatbot.llama_forward import Cache, LlamaForward
+from chatbot.llama_forward import LlamaForward, RowCache
 from chatbot.model_loading import LoadedModel
-from chatbot.turn_taking import pad_distinct
 from chatbot.writing import Writing, Written
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MOST_ROWS = 32
 """With more rows in one step everybody waits too long for a token; who comes then waits for somebody to finish."""
+_LONGEST_GUESS = 15
+_MOST_TOKENS = 64
+"""Of one step, guesses included. A pass over more costs in proportion, and a wrong guess is then no longer nearly free."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +37,8 @@ class _Seat:
     """A writing's place at the table."""
 
     writing: Writing
+    rows: list[RowCache] = field(default_factory=list)
+    """Of the open rows, in their order; belongs to whoever is at work."""
     unread: Written = field(default_factory=list)
     """Written and not yet handed out."""
     error: RuntimeError | None = None
@@ -54,8 +63,7 @@ class SharedSteps:
         """The thread that does a step."""
         # What follows belongs to whoever is at work.
         self._seated: list[_Seat] = []
-        """Whose open rows stand in the cache, in its order."""
-        self._cache: Cache | None = None
+        """Who has rows under way."""
         self._read_last = False
 
     def step(self, writing: Writing) -> Written:
@@ -127,7 +135,7 @@ class SharedSteps:
     def _admit(self) -> _Seat | None:
         """The newcomer whose turn it is, unless those who are writing come first."""
         with self._table:
-            n_rows = self._cache.n_rows if self._cache else 0
+            n_rows = self._n_rows()
             wanted = len(self._newcomers[0].writing.open_rows) if self._newcomers else 0
             crowded = n_rows and n_rows + wanted > _MOST_ROWS
             if not self._newcomers or crowded or (n_rows and self._read_last):
@@ -137,62 +145,62 @@ class SharedSteps:
             return self._newcomers.popleft()
 
     def _read(self, seat: _Seat) -> Written:
-        """A newcomer's prompts and its first token; its rows join the others."""
+        """A newcomer's prompts, each different one once, and its first token; its rows join the others."""
         writing = seat.writing
-        ids, mask, places = pad_distinct(
-            [writing.prompts[row] for row in writing.open_rows], self._loaded.pad_id, self._loaded.device
-        )
-        logits, cache = self._forward.read(ids, mask, writing.room)
-        written, stays = writing.take(logits[places])
-        kept = [places[place] for place in stays]
-        if kept:
-            own = cache if kept == list(range(cache.n_rows)) else cache.select(kept)
-            self._cache = own if self._cache is None else self._cache.beside(own)
+        distinct: dict[tuple[int, ...], int] = {}
+        places = [
+            distinct.setdefault(tuple(writing.prompts[row]), len(distinct)) for row in writing.open_rows
+        ]
+        logits, rows = self._forward.read(list(distinct), writing.room)
+        taken = writing.take(logits[places])
+        free = dict(enumerate(rows))
+        for place in (places[stay] for stay in taken.stays):
+            seat.rows.append(free.pop(place) if place in free else rows[place].copy())
+        if seat.rows:
             self._seated.append(seat)
-        return written
+        return taken.written
 
     def _advance(self) -> list[Written]:
-        """A token more in each row of everybody."""
-        import torch
-
-        if self._cache is None:
+        """A token more in each row of everybody, or several where the guesses are right."""
+        if not self._seated:
             return []
-        latest = [token for seat in self._seated for token in seat.writing.latest]
-        logits = self._forward.advance(torch.tensor(latest), self._cache)
-        said, kept, start = [], list[int](), 0
-        for seat in self._seated:
-            n_rows = len(seat.writing.open_rows)
-            written, stays = seat.writing.take(logits[start : start + n_rows])
-            said.append(written)
-            kept += [start + place for place in stays]
-            start += n_rows
-        self._keep(kept)
+        most = min(_LONGEST_GUESS, _MOST_TOKENS // self._n_rows() - 1)
+        guesses = [seat.writing.guesses(most) for seat in self._seated]
+        new = [
+            [token, *guess]
+            for seat, guessed in zip(self._seated, guesses, strict=True)
+            for token, guess in zip(seat.writing.latest, guessed, strict=True)
+        ]
+        logits = self._forward.advance(new, [row for seat in self._seated for row in seat.rows])
+        said, begin = [], 0
+        for seat, guessed in zip(self._seated, guesses, strict=True):
+            end = begin + sum(len(guess) + 1 for guess in guessed)
+            said.append(self._take(seat, logits[begin:end], guessed))
+            begin = end
+        self._seated = [seat for seat in self._seated if seat.rows]
         return said
+
+    @staticmethod
+    def _take(seat: _Seat, logits: Tensor, guessed: list[list[int]]) -> Written:
+        """Write, and let the caches forget the guesses that were wrong."""
+        taken = seat.writing.take(logits, guessed)
+        for row, guess, n_tokens in zip(seat.rows, guessed, taken.n_tokens, strict=True):
+            row.length -= len(guess) + 1 - n_tokens
+        seat.rows = [seat.rows[place] for place in taken.stays]
+        return taken.written
 
     def _clear_away(self) -> None:
         """Rows of those who left."""
         with self._table:
-            if not any(seat.gone for seat in self._seated):
-                return
-        kept, start = list[int](), 0
-        for seat in self._seated:
-            n_rows = len(seat.writing.open_rows)
-            if not seat.gone:
-                kept += range(start, start + n_rows)
-            start += n_rows
-        self._seated = [seat for seat in self._seated if not seat.gone]
-        self._keep(kept)
+            self._seated = [seat for seat in self._seated if not seat.gone]
 
-    def _keep(self, places: list[int]) -> None:
-        self._seated = [seat for seat in self._seated if seat.writing.open_rows]
-        if self._cache is not None and len(places) < self._cache.n_rows:
-            self._cache = self._cache.select(places) if places else None
+    def _n_rows(self) -> int:
+        return sum(len(seat.rows) for seat in self._seated)
 
     def _fail(self, seats: list[_Seat], error: RuntimeError) -> None:
         with self._table:
             for seat in seats:
                 seat.error = error
                 seat.gone = True
-        # A pass that broke off has left the cache in the middle of a token; a newcomer's has not touched it.
-        if any(seat in self._seated for seat in seats):
-            self._seated, self._cache = [], None
+        # A pass that broke off has left the caches in the middle of a token.
+        self._seated = [seat for seat in self._seated if seat not in seats]

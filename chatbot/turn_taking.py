@@ -47,14 +47,14 @@ class TurnTaking:
         kept = self._kept.get(writing)
         logits, kept = self._prefill(writing) if kept is None else self._advance(writing, kept)
         n_rows = len(writing.open_rows)
-        written, stays = writing.take(logits)
-        if not stays:
+        taken = writing.take(logits)
+        if not taken.stays:
             self._kept.pop(writing, None)
-            return written
-        if len(stays) < n_rows:
-            _select(kept, stays)
+            return taken.written
+        if len(taken.stays) < n_rows:
+            _select(kept, taken.stays)
         self._kept[writing] = kept
-        return written
+        return taken.written
 
     def leave(self, writing: Writing) -> Written:
         """See `Engine.leave`."""

@@ -3,21 +3,34 @@
 Takes logits and gives pieces of text. Knows nothing of models, caches or threads: an engine (`turn_taking`, `shared_steps`) decides when the next
 logits come and with whom they share a forward pass.
 
-Shapes: R open rows, V vocabulary.
+Shapes: R open rows, N logits of a row, one and as many more as tokens were guessed, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chatbot.decoding import TextPieces, TokenDrawer, is_looping
 from chatbot.model_loading import LoadedModel
+from chatbot.prompt_lookup import PromptLookup
 from chatbot.records import Completion, Sampling
 from chatbot.repetition import UnrepeatedText
 
 Written = list[tuple[int, str]]
 """New text by row; often empty text, since a token may be part of a character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of some logits."""
+
+    written: Written
+    n_tokens: list[int]
+    """How many tokens each of the R rows got."""
+    stays: list[int]
+    """The places among the R rows that stay open."""
 
 
 class Writing:
@@ -43,6 +56,8 @@ class Writing:
         self._texts = ["" for _ in prompts]
         self._pieces = [TextPieces(loaded.tokenizer) for _ in prompts]
         self._unrepeated = [UnrepeatedText() for _ in prompts]
+        self._lookups: dict[int, PromptLookup] = {}
+        """Made for those rows that somebody guesses for."""
         self._ended = [False for _ in prompts]
         self.open_rows = [row for row in range(len(prompts)) if self._room[row] > 0]
         """Rows still being written."""
@@ -57,22 +72,37 @@ class Writing:
         """Tokens that the longest row may still get."""
         return max((self._room[row] - len(self._ids[row]) for row in self.open_rows), default=0)
 
-    def take(self, logits: Any) -> tuple[Written, list[int]]:
-        """Write one token in each open row.
+    def guesses(self, most: int) -> list[list[int]]:
+        """For each open row up to so many tokens that may follow its newest one."""
+        return [
+            self._lookup(row).guess(min(most, self._room[row] - len(self._ids[row]) - 1)) for row in self.open_rows
+        ]  # fmt: skip
+
+    def take(self, logits: Any, guessed: Sequence[Sequence[int]] | None = None) -> Taken:
+        """Write one token in each open row, and another for each guess that is drawn too.
 
         Args:
-            logits: (R, V), in the order of `open_rows`.
-
-        Returns:
-            The new text, and the places among the R rows that stay open.
+            logits: (R, V), in the order of `open_rows`; with guesses (sum of N, V), row after row: what follows the newest token, and
+                what follows each of the guesses.
+            guessed: Tokens of each row.
         """
         rows = self.open_rows
-        written = []
-        for row, token, logprob in zip(rows, *self._drawer.draw(logits, rows), strict=True):
-            written.append((row, self._add(row, token, logprob)))
+        guessed = guessed if guessed is not None else [() for _ in rows]
+        n_logits = [len(tokens) + 1 for tokens in guessed]
+        tokens, logprobs = self._drawer.draw(
+            logits, [row for row, n in zip(rows, n_logits, strict=True) for _ in range(n)]
+        )
+        written, n_tokens, begin = list[tuple[int, str]](), list[int](), 0
+        for row, guess, n in zip(rows, guessed, n_logits, strict=True):
+            end = begin + n
+            pieces = self._add_while_guessed(row, tokens[begin:end], logprobs[begin:end], guess)
+            written += [(row, piece) for piece in pieces]
+            n_tokens.append(len(pieces))
+            self._drawer.give_back(row, n - len(pieces))
+            begin = end
         stays = [place for place, row in enumerate(rows) if not self._is_over(row)]
         self.open_rows = [rows[place] for place in stays]
-        return written, stays
+        return Taken(written, n_tokens, stays)
 
     def completions(self) -> list[Completion]:
         """What has been written so far, in the order of the prompts."""
@@ -83,8 +113,26 @@ class Writing:
             )
         ]
 
+    def _add_while_guessed(
+        self, row: int, tokens: Sequence[int], logprobs: Sequence[float], guess: Sequence[int]
+    ) -> list[str]:
+        """The first token follows what is written; each further one follows a guess, and counts while the guesses were right."""
+        pieces = []
+        for token, logprob, guessed in zip(tokens, logprobs, [*guess, None], strict=True):
+            pieces.append(self._add(row, token, logprob))
+            if token != guessed or self._is_over(row):
+                break
+        return pieces
+
+    def _lookup(self, row: int) -> PromptLookup:
+        if row not in self._lookups:
+            self._lookups[row] = PromptLookup([*self.prompts[row], *self._ids[row]])
+        return self._lookups[row]
+
     def _add(self, row: int, token: int, logprob: float) -> str:
         self._ids[row].append(token)
+        if row in self._lookups:
+            self._lookups[row].add(token)
         self._logprobs[row] += logprob
         self._ended[row] = token in self._end_ids
         piece = "" if self._ended[row] else self._unrepeated[row].add(self._pieces[row].add(token))

@@ -62,6 +62,22 @@ def test_a_row_draws_alike_in_any_company() -> None:
     assert among[2] == TokenDrawer(sampling, 4).draw(logits[:1], [2])[0][0]
 
 
+def test_a_number_given_back_draws_the_next_token() -> None:
+    """Three tokens drawn at once of which one is written, then the rest: the tokens are those of one at a time."""
+    torch.manual_seed(0)
+    logits, sampling = torch.randn(5, 50), Sampling(temperature=1.0, seed=3)
+    one_by_one = TokenDrawer(sampling, 2)
+    expected = [one_by_one.draw(logits[n : n + 1], [1])[0][0] for n in range(5)]
+
+    drawer = TokenDrawer(sampling, 2)
+    begun = drawer.draw(logits[:3], [1, 1, 1])[0][:1]
+    drawer.give_back(1, 2)
+    begun += drawer.draw(logits[1:3], [1, 1])[0]
+    drawer.give_back(1, 0)
+
+    assert begun + drawer.draw(logits[3:], [1, 1])[0] == expected
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\ufffd"), max_size=40))
 @settings(max_examples=150, deadline=None)
 def test_any_text_comes_back_whole(text: str) -> None:

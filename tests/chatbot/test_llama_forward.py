@@ -1,4 +1,4 @@
-"""LlamaForward computes what transformers computes, for rows of any length that come and go."""
+"""LlamaForward computes what transformers computes, for rows of any length that come and go and may be taken back."""
 
 from __future__ import annotations
 
@@ -52,79 +52,105 @@ def expected(model: Any, row: list[int]) -> torch.Tensor:
     return logits
 
 
-def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, padded on the left."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
-
-
 @pytest.fixture(params=list(MODELS))
 def model(request: pytest.FixtureRequest) -> Any:
     """Each shape in turn."""
     return make(request.param)
 
 
+def assert_logits(model: Any, found: torch.Tensor, rows: list[list[int]]) -> None:
+    """Row after row the logits that transformers gives each alone."""
+    for logits, row in zip(found, rows, strict=True):
+        torch.testing.assert_close(logits, expected(model, row), atol=1e-5, rtol=1e-4)
+
+
 def test_prompts_of_different_lengths_give_the_logits_of_transformers(model: Any) -> None:
-    """Reading three rows at once, padded, gives what transformers gives each alone."""
-    theirs = [expected(model, row) for row in ROWS]
+    """Reading three rows at once gives what transformers gives each alone."""
     assert can_run(model)
+    forward = LlamaForward(model)
 
     with torch.inference_mode():
-        logits, _ = LlamaForward(model).read(*padded(ROWS), room=4)
+        logits, _ = forward.read(ROWS, room=4)
 
-    for found, wanted in zip(logits, theirs, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert_logits(model, logits, ROWS)
 
 
 def test_tokens_one_by_one_give_the_logits_of_transformers(model: Any) -> None:
     """So does every token that is added to them."""
-    forward, rows = LlamaForward(model), [list(row) for row in ROWS]
+    forward, texts = LlamaForward(model), [list(row) for row in ROWS]
 
     with torch.inference_mode():
-        _, cache = forward.read(*padded(rows), room=3)
+        _, rows = forward.read(texts, room=3)
         for added in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
-            for row, token in zip(rows, added, strict=True):
-                row.append(token)
-            logits = forward.advance(torch.tensor(added), cache)
-            for found, row in zip(logits, rows, strict=True):
-                torch.testing.assert_close(found, expected(model, row), atol=1e-5, rtol=1e-4)
+            for text, token in zip(texts, added, strict=True):
+                text.append(token)
+            assert_logits(model, forward.advance([[token] for token in added], rows), texts)
+
+
+def test_several_tokens_at_once_give_the_logits_after_each(model: Any) -> None:
+    """Rows take one, three and two tokens in the same pass."""
+    forward, added = LlamaForward(model), [[1], [2, 3, 4], [5, 6]]
+
+    with torch.inference_mode():
+        _, rows = forward.read(ROWS, room=3)
+        logits = forward.advance(added, rows)
+
+    assert_logits(
+        model,
+        logits,
+        [
+            [*row, *tokens[: n + 1]]
+            for row, tokens in zip(ROWS, added, strict=True)
+            for n in range(len(tokens))
+        ],
+    )
+
+
+def test_a_row_forgets_its_last_tokens_when_it_is_made_shorter(model: Any) -> None:
+    """Two of three tokens are taken back, and others come in their place."""
+    forward = LlamaForward(model)
+
+    with torch.inference_mode():
+        _, (row,) = forward.read(ROWS[:1], room=6)
+        forward.advance([[50, 51, 52]], [row])
+        row.length -= 2
+        logits = forward.advance([[60, 61]], [row])
+
+    assert_logits(model, logits, [[*ROWS[0], 50, 60], [*ROWS[0], 50, 60, 61]])
+    assert row.length == len(ROWS[0]) + 3
 
 
 def test_rows_may_come_and_go() -> None:
     """A longer and a shorter newcomer join, the longest row leaves, and the logits stay those of each row alone."""
     model = make("grouped queries")
-    forward, rows = LlamaForward(model), [list(row) for row in ROWS]
+    forward, texts = LlamaForward(model), [list(row) for row in ROWS]
 
     with torch.inference_mode():
-        _, cache = forward.read(*padded(rows), room=2)
-        rows = rows[1:]
-        cache = cache.select([1, 2])
+        _, rows = forward.read(texts, room=4)
+        texts, rows = texts[1:], rows[1:]
         for newcomer in ([5] * 9, [7]):
-            _, other = forward.read(*padded([newcomer]), room=6)
-            cache = cache.beside(other)
-            rows.append(list(newcomer))
-            added = list(range(1, len(rows) + 1))
-            for row, token in zip(rows, added, strict=True):
-                row.append(token)
-            logits = forward.advance(torch.tensor(added), cache)
-            for found, row in zip(logits, rows, strict=True):
-                torch.testing.assert_close(found, expected(model, row), atol=1e-5, rtol=1e-4)
-
-    assert cache.n_rows == 4
+            _, others = forward.read([newcomer], room=6)
+            rows += others
+            texts.append(list(newcomer))
+            added = list(range(1, len(texts) + 1))
+            for text, token in zip(texts, added, strict=True):
+                text.append(token)
+            assert_logits(model, forward.advance([[token] for token in added], rows), texts)
 
 
-def test_what_no_row_needs_any_more_is_let_go() -> None:
-    """When the longest row leaves, the places that only it used leave with it."""
-    forward = LlamaForward(make("llama"))
+def test_a_copied_row_goes_its_own_way() -> None:
+    """Two completions of one prompt do not see each other."""
+    model = make("llama")
+    forward = LlamaForward(model)
 
     with torch.inference_mode():
-        _, cache = forward.read(*padded(ROWS), room=2)
-        rest = cache.select([1])
+        _, (row,) = forward.read(ROWS[:1], room=2)
+        other = row.copy()
+        logits = forward.advance([[1], [2]], [row, other])
+        again = forward.advance([[3], [4]], [row, other])
 
-    assert (cache.length, rest.length) == (6, 2)
-    assert rest.keys.shape[-2] == rest.mask.shape[1] == 4
+    assert_logits(model, logits, [[*ROWS[0], 1], [*ROWS[0], 2]])
+    assert_logits(model, again, [[*ROWS[0], 1, 3], [*ROWS[0], 2, 4]])
 
 
 def test_joined_weights_are_held_once() -> None:

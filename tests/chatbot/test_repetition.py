@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,19 @@ class _Dictated:
     ids: Sequence[int] = ()
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        self._left = list(self.ids)
+        self._n_written = defaultdict[int, int](int)
 
     def draw(self, _: Any, rows: Sequence[int]) -> tuple[list[int], list[float]]:
-        """The next token, for every row."""
-        token = self._left.pop(0)
-        return [token] * len(rows), [-0.5] * len(rows)
+        """The next tokens of each row."""
+        tokens = []
+        for row in rows:
+            tokens.append(self.ids[self._n_written[row]])
+            self._n_written[row] += 1
+        return tokens, [-0.5] * len(rows)
+
+    def give_back(self, row: int, n: int) -> None:
+        """They are dictated again."""
+        self._n_written[row] -= n
 
 
 @pytest.fixture

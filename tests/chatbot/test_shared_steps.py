@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+import chatbot
 from chatbot.errors import GenerationError
 from chatbot.local_generator import LocalGenerator
-from chatbot.prompt import Message
+from chatbot.prompt import Message, NumberedEvidence, build_messages
 from chatbot.records import Completion, Sampling
 from chatbot.settings import LocalGeneratorSettings
 from chatbot.shared_steps import SharedSteps
 from chatbot.turn_taking import TurnTaking
+from chatbot.writing import Writing
 from tests.chatbot.tiny_models import make_tiny_model
 
+BASE_MODEL = Path(chatbot.__file__).parent / "base_model"
 QUESTIONS = [
     [Message(role="user", content=text)]
     for text in ("How many days?", "Who signs my form, and when?", "Ask", "Where do I get leave from?")
@@ -40,6 +43,19 @@ def engine_of(generator: LocalGenerator) -> SharedSteps:
     """What runs the model."""
     assert isinstance(generator._engine, SharedSteps)
     return generator._engine
+
+
+def count_passes(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the number of rows with every pass that advances them."""
+    forward, passes = engine_of(generator)._forward, list[int]()
+    advance = forward.advance
+
+    def count(new: Any, rows: Any) -> Any:
+        passes.append(len(rows))
+        return advance(new, rows)
+
+    monkeypatch.setattr(forward, "advance", count)
+    return passes
 
 
 def said(completions: list[Completion]) -> list[tuple[str, tuple[int, ...]]]:
@@ -84,19 +100,12 @@ def test_many_at_once_write_what_each_writes_alone(generator: LocalGenerator) ->
 
     assert said(together) == said(alone)
     assert [c.logprob for c in together] == pytest.approx([c.logprob for c in alone], rel=1e-3)
-    assert engine_of(generator)._cache is None
+    assert engine_of(generator)._seated == []
 
 
 def test_who_shares_a_step_is_read_once(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four chats under way need as many passes as the longest of them, not as all together."""
-    engine, passes = engine_of(generator), list[int]()
-    advance = engine._forward.advance
-
-    def count(latest: Any, cache: Any) -> Any:
-        passes.append(len(latest))
-        return advance(latest, cache)
-
-    monkeypatch.setattr(engine._forward, "advance", count)
+    passes = count_passes(generator, monkeypatch)
     # Pulled in turn by one thread: each does the steps that the others then find done.
     open_streams = [
         generator.stream(question, Sampling(max_new_tokens=30, temperature=1.0, seed=n), threading.Event())
@@ -114,6 +123,58 @@ def test_who_shares_a_step_is_read_once(generator: LocalGenerator, monkeypatch: 
     assert len(passes) <= max(n_tokens) + 2 * len(QUESTIONS) < sum(n_tokens)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_guesses_save_passes_and_change_nothing(
+    generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    """Guessed right, a completion needs a fraction of the passes; guessed wrong, as many as without; what is written is the same."""
+    sampling = Sampling(max_new_tokens=24, temperature=temperature, seed=5)
+    passes = count_passes(generator, monkeypatch)
+    monkeypatch.setattr(Writing, "guesses", lambda writing, _: [[] for _ in writing.open_rows])
+    expected = generator.generate(QUESTIONS, sampling)
+    without = len(passes)
+
+    def guess_with(offset: int) -> int:
+        """Guess what will be said, or something else; returns the passes."""
+
+        def guesses(writing: Writing, most: int) -> list[list[int]]:
+            at = [(row, len(writing.completions()[row].token_ids)) for row in writing.open_rows]
+            return [
+                [max(token - offset, 0) for token in expected[row].token_ids[n : n + most]] for row, n in at
+            ]
+
+        passes.clear()
+        monkeypatch.setattr(Writing, "guesses", guesses)
+        assert said(generator.generate(QUESTIONS, sampling)) == said(expected)
+        return len(passes)
+
+    assert guess_with(0) <= without / 8
+    assert guess_with(1) == without
+
+
+def test_an_answer_that_quotes_needs_few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded model says a sentence of its evidence, and the passes are a third of the tokens or fewer."""
+    generator = LocalGenerator(str(BASE_MODEL), "base", LocalGeneratorSettings(dtype="float32"))
+    passes = count_passes(generator, monkeypatch)
+    evidence = [
+        NumberedEvidence(number=n, heading="Leave", text=text)
+        for n, text in enumerate(
+            (
+                "You may carry up to five unused days of annual leave into the next calendar year.",
+                "Ask your manager before you book.",
+            ),
+            start=1,
+        )
+    ]
+
+    (whole,) = generator.generate(
+        [build_messages("How many days of annual leave may I carry over?", evidence)], Sampling(max_new_tokens=60)
+    )  # fmt: skip
+
+    assert "five unused days of annual leave" in whole.text
+    assert len(passes) <= len(whole.token_ids) / 3
+
+
 def test_a_stream_left_half_read_leaves_nothing_behind(generator: LocalGenerator) -> None:
     """Its rows are gone at the next step, and others write on undisturbed."""
     sampling = Sampling(max_new_tokens=40, temperature=1.0, seed=3)
@@ -129,7 +190,7 @@ def test_a_stream_left_half_read_leaves_nothing_behind(generator: LocalGenerator
     assert whole is not None
     assert said([whole]) == said(expected)
     engine = engine_of(generator)
-    assert (engine._seats, engine._seated, engine._cache) == ({}, [], None)
+    assert (engine._seats, engine._seated) == ({}, [])
 
 
 def test_a_stream_swept_up_by_the_thread_at_work_does_not_wait_for_itself(
@@ -143,9 +204,9 @@ def test_a_stream_swept_up_by_the_thread_at_work_does_not_wait_for_itself(
     next(forgotten)
     advance = engine._forward.advance
 
-    def sweep(latest: Any, cache: Any) -> Any:
+    def sweep(new: Any, rows: Any) -> Any:
         forgotten.close()
-        return advance(latest, cache)
+        return advance(new, rows)
 
     monkeypatch.setattr(engine._forward, "advance", sweep)
     done: list[list[Completion]] = []
