@@ -19,9 +19,9 @@ from itertools import islice
 import numpy as np
 
 from alignment.reader_sources import SourceQuestion, SourceSentence
-from chatbot.evidence import with_heading
 from knowledge_base.enrichment import enriched
 from knowledge_base.protocols import Embedder, Vectors
+from knowledge_base.quotable import with_place
 
 _BLOCK = 512
 """Questions compared with all sentences at once."""
@@ -78,7 +78,7 @@ class PairSettings:
 
 def as_evidence(sentence: SourceSentence) -> str:
     """A sentence as evidence selection embeds it."""
-    return with_heading(sentence.heading, sentence.text)
+    return with_place(sentence.heading, sentence.text)
 
 
 def make_pairs(

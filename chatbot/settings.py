@@ -99,10 +99,6 @@ class EvidenceSettings:
     """How much the passage's own similarity adds to its sentences' (they are ranked by the sum)."""
     duplicate_cosine: float = 0.97
     """Two sentences at least this similar say the same; the lower-ranked one is dropped."""
-    lead_in_words: int = 45
-    """A sentence ending in a colon is joined with what follows it, up to so many words."""
-    cached_chunks: int = 4096
-    """Chunks whose sentence vectors stay in memory (about 15 kB each)."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
@@ -110,8 +106,6 @@ class EvidenceSettings:
         _require(1 <= self.max_sentences <= 99, "max_sentences", self.max_sentences, "between 1 and 99")
         _require(self.passage_weight >= 0, "passage_weight", self.passage_weight, "0 or more")
         _require(0 < self.duplicate_cosine <= 1, "duplicate_cosine", self.duplicate_cosine, "in (0, 1]")
-        _require(self.lead_in_words >= 0, "lead_in_words", self.lead_in_words, "0 or more")
-        _require(self.cached_chunks >= 1, "cached_chunks", self.cached_chunks, "at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

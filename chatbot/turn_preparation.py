@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from chatbot.abstention import support
 from chatbot.answerability import AnswerJudge
-from chatbot.evidence import EvidenceSelector, with_heading
+from chatbot.evidence import EvidenceSelector
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.follow_up import is_follow_up, make_search_text, tidy_history
 from chatbot.prompt import PROMPT_VERSION, Message, build_messages, read_question
@@ -24,6 +24,7 @@ from chatbot.records import EvidenceSentence, PreparedTurn
 from chatbot.settings import AbstentionSettings, AssistantSettings
 from knowledge_base.errors import UsageError
 from knowledge_base.protocols import Retriever
+from knowledge_base.quotable import with_place
 from knowledge_base.records import Reader
 
 
@@ -118,7 +119,7 @@ class TurnPreparation:
         """How likely the evidence answers, and from where on the model is asked."""
         if self._judge is None:
             return support(question, evidence, self._abstention), self._abstention.threshold
-        texts = [with_heading(item.heading, item.text) for item in evidence]
+        texts = [with_place(item.heading, item.text) for item in evidence]
         return self._judge.probability(question, texts), self._abstention.judge_threshold
 
     def _versions(self) -> dict[str, str]:

@@ -33,12 +33,14 @@ from knowledge_base.protocols import Embedder, Vectors
 from knowledge_base.records import (
     ChunkDraft,
     Collection,
+    Document,
     IngestReport,
     NewChunk,
     NewDocument,
     ParsedDocument,
 )
 from knowledge_base.rows import storable
+from knowledge_base.sentence_vectors import ChunkText, SentenceVectors
 from knowledge_base.source_files import SourceFiles, file_sha256
 from knowledge_base.source_walk import SourceFile, SourceList, find_sources, printable
 from knowledge_base.store import KnowledgeStore, StoredVersion
@@ -85,6 +87,7 @@ class Ingestor:
         limits: LoadLimits | None = None,
         chunker: ChunkerSettings | None = None,
         settings: IngestionSettings | None = None,
+        sentences: SentenceVectors | None = None,
     ) -> None:
         """Put the parts together; nothing is loaded yet."""
         self._store = store
@@ -93,6 +96,7 @@ class Ingestor:
         self._limits = limits or LoadLimits()
         self._chunker = chunker or ChunkerSettings()
         self._settings = settings or IngestionSettings()
+        self._sentences = sentences
 
     @property
     def pipeline_version(self) -> str:
@@ -277,6 +281,17 @@ class Ingestor:
         if stored.id != prepared.document_id:
             # Another process stored the same path meanwhile, under its own id; that one counts.
             self._files.move(prepared.document_id, stored.id)
+        self._read_sentences(stored)
+
+    def _read_sentences(self, document: Document) -> None:
+        """Ahead of the first question; a crash before this costs that question some time and nothing else."""
+        if self._sentences is not None:
+            self._sentences.read(
+                [
+                    ChunkText(chunk_id=chunk.id, title=document.title, heading=chunk.heading, text=chunk.text)
+                    for chunk in self._store.document_chunks(document.id)
+                ]
+            )
 
 
 def _new_document(

@@ -8,7 +8,9 @@ the first few passages are read, and with a weight for each side:
 
     score(chunk) = sum over sides of weight / (k + rank of the chunk on that side)
 
-A reranker, where the settings name one, then sorts the first passages anew; a passage's score stays the fusion's.
+The first passages are then fused once more, their order with that of their best sentences (the largest cosine of a sentence and the question): a
+passage of many topics is found by what it says of one. A reranker, where the settings name one, at last sorts the first of them anew; a passage's
+score stays the fusion's.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from knowledge_base.live_index import LiveIndex
 from knowledge_base.protocols import Embedder, LexicalIndex, Reranker, Vectors
 from knowledge_base.records import Passage, Reader
 from knowledge_base.rows import FoundChunk
+from knowledge_base.sentence_vectors import SentenceVectors, chunk_text
 from knowledge_base.spelling import Spelled, Spelling
 from knowledge_base.store import KnowledgeStore
 
@@ -48,10 +51,18 @@ class RetrievalSettings:
     """Of similarity by words; 0 turns word search off."""
     tolerate_misspelling: bool = True
     """Search also what was probably meant by a word that no document has."""
+    sentence_candidates: int = 30
+    """Passages of the fusion whose sentences are compared with the question; 0 leaves their order as it is."""
+    sentence_weight: float = 2.0
+    """Of the order by best sentence, where that of the fusion has 1."""
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: it must be at least 1")
+        if self.sentence_candidates < 0:
+            raise ValueError(f"sentence_candidates is {self.sentence_candidates}: it must not be negative")
+        if self.sentence_weight < 0:
+            raise ValueError(f"sentence_weight is {self.sentence_weight}: it must not be negative")
         if self.fusion_k < 0:
             raise ValueError(f"fusion_k is {self.fusion_k}: it must not be negative")
         if min(self.dense_weight, self.lexical_weight) < 0 or self.dense_weight + self.lexical_weight == 0:
@@ -73,6 +84,7 @@ class HybridRetriever:
         settings: RetrievalSettings | None = None,
         reranker: Reranker | None = None,
         spelling: Spelling | None = None,
+        sentences: SentenceVectors | None = None,
     ) -> None:
         """Put the parts together; nothing is loaded yet."""
         self._store = store
@@ -82,6 +94,7 @@ class HybridRetriever:
         self._settings = settings or RetrievalSettings()
         self._reranker = reranker
         self._spelling = spelling
+        self._sentences = sentences
 
     @property
     def version(self) -> str:
@@ -90,6 +103,8 @@ class HybridRetriever:
         fusion = f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
         if self._spelling:
             fusion += "+spelling"
+        if self._sentences:
+            fusion += f"+sentences/{self._sentences.version}/{s.sentence_candidates}/{s.sentence_weight:g}"
         return f"{fusion}+{self._reranker.version}" if self._reranker else fusion
 
     def retrieve(
@@ -120,13 +135,37 @@ class HybridRetriever:
         fused = fuse(
             (by_meaning, settings.dense_weight), (by_words, settings.lexical_weight), k=settings.fusion_k
         )
-        n_read = max(top_k, self._reranker.candidates) if self._reranker else top_k
-        passages = self._rerank(question, self._passages(fused, vector[0], permitted, n_read))[:top_k]
+        n_read = max(
+            top_k,
+            settings.sentence_candidates if self._sentences else 0,
+            self._reranker.candidates if self._reranker else 0,
+        )
+        passages = self._passages(fused, vector[0], permitted, n_read)
+        passages = self._rerank(question, self._by_sentences(spelled.question, passages))[:top_k]
         log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
         return passages
 
     def _spell(self, question: str, permitted: Sequence[str]) -> Spelled:
         return self._spelling.read(question, permitted) if self._spelling else Spelled(question=question)
+
+    def _by_sentences(self, question: str, passages: list[Passage]) -> list[Passage]:
+        """Fuse the order of the first passages with that of their best sentences."""
+        n, k, weight = (
+            self._settings.sentence_candidates,
+            self._settings.fusion_k,
+            self._settings.sentence_weight,
+        )
+        if self._sentences is None or not passages:
+            return passages
+        first, rest = passages[:n], passages[n:]
+        vector = self._sentences.encode(question[:_MAX_EMBEDDED_CHARACTERS])
+        read = self._sentences.read([chunk_text(passage) for passage in first])
+        best = [float((own.vectors @ vector).max(initial=-1.0)) for own in read]
+        # A passage without sentences comes last, in the order of the fusion, like all equals.
+        by_sentence = sorted(range(len(first)), key=lambda place: -best[place])
+        fused = fuse((range(len(first)), 1.0), (by_sentence, weight), k=k)
+        ordered = [replace(first[place], score=score) for place, score in fused]
+        return [replace(passage, rank=rank) for rank, passage in enumerate([*ordered, *rest], start=1)]
 
     def _rerank(self, question: str, passages: list[Passage]) -> list[Passage]:
         if self._reranker is None:

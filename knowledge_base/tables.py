@@ -1,4 +1,4 @@
-"""The knowledge base's tables: collections, documents, chunks, jobs, and a small key-value table for versions."""
+"""The knowledge base's tables: collections, documents, chunks, their sentences, jobs, and a small key-value table for versions."""
 
 from __future__ import annotations
 
@@ -60,6 +60,19 @@ chunks = sa.Table(
     sa.Column("n_tokens", sa.Integer, nullable=False),
     sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little-endian, unit length
     sqlite_autoincrement=True,
+)
+
+chunk_sentences = sa.Table(
+    "chunk_sentences",
+    metadata,
+    sa.Column("chunk_id", sa.ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column(
+        "version", sa.Text, nullable=False
+    ),  # of the encoder and the rules; a row of another counts as none
+    sa.Column(
+        "spans", sa.LargeBinary, nullable=False
+    ),  # int32, little-endian, start and end of each sentence
+    sa.Column("vectors", sa.LargeBinary, nullable=False),  # float16, little-endian, a row for each sentence
 )
 
 jobs = sa.Table(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from knowledge_base.protocols import LexicalIndex
     from knowledge_base.reranker import CrossEncoderReranker
     from knowledge_base.retriever import HybridRetriever
+    from knowledge_base.sentence_vectors import SentenceVectors
     from knowledge_base.spelling import Spelling
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "chatbot" / "base_model"
@@ -158,6 +159,13 @@ class Parts:
         return SentenceTransformerEmbedder(self.settings.embedder, tuned=EVIDENCE_ENCODER)
 
     @functools.cached_property
+    def sentences(self) -> SentenceVectors:
+        """Sentences of chunks with their vectors."""
+        from knowledge_base.sentence_vectors import SentenceVectors
+
+        return SentenceVectors(self.evidence_embedder, self.settings.sentences, self.db)
+
+    @functools.cached_property
     def answer_judge(self) -> AnswerJudge | None:
         """Whether the evidence answers; None where the settings leave that to similarity."""
         from chatbot.answerability import PairJudge
@@ -179,6 +187,7 @@ class Parts:
             limits=self.settings.loading,
             chunker=self.settings.chunker,
             settings=self.settings.ingestion,
+            sentences=self.sentences,
         )
 
     @functools.cached_property
@@ -203,6 +212,7 @@ class Parts:
             self.settings.retrieval,
             self.reranker,
             self._spelling(lexical) if self.settings.retrieval.tolerate_misspelling else None,
+            self.sentences if self.settings.retrieval.sentence_candidates else None,
         )
 
     def _spelling(self, lexical: LexicalIndex) -> Spelling:
@@ -235,7 +245,7 @@ class Parts:
 
         return Assistant(
             self.retriever,
-            EvidenceSelector(self.evidence_embedder, self.settings.evidence),
+            EvidenceSelector(self.sentences, self.settings.evidence),
             self.serving,
             self.settings.assistant,
             index_version=lambda: str(self.knowledge.index_version()),

@@ -37,6 +37,7 @@ from knowledge_base.lexical import LexicalSettings
 from knowledge_base.loaders.limits import LoadLimits
 from knowledge_base.reranker import RerankerSettings
 from knowledge_base.retriever import RetrievalSettings
+from knowledge_base.sentence_vectors import SentenceSettings
 from ui.home import Home
 from ui.profile import ProfileSettings, defaults_of
 
@@ -96,6 +97,7 @@ class Settings:
     chunker: ChunkerSettings = field(default_factory=ChunkerSettings)
     ingestion: IngestionSettings = field(default_factory=IngestionSettings)
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
+    sentences: SentenceSettings = field(default_factory=SentenceSettings)
     lexical: LexicalSettings = field(default_factory=LexicalSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     reranker: RerankerSettings = field(default_factory=RerankerSettings)

@@ -9,11 +9,12 @@ from chatbot.abstention import measure, render_refusal, support
 from chatbot.evidence import EvidenceSelector
 from chatbot.prompt import REFUSAL, is_refusal
 from chatbot.settings import AbstentionSettings
+from knowledge_base.sentence_vectors import SentenceVectors
 from tests.chatbot.turn_fakes import make_passage
 from tests.fakes import FakeEmbedder
 
 PASSAGE = make_passage("You get 25 days of annual leave each year.")
-SELECTOR = EvidenceSelector(FakeEmbedder(256))
+SELECTOR = EvidenceSelector(SentenceVectors(FakeEmbedder(256)))
 
 
 def test_no_evidence_has_no_support() -> None:

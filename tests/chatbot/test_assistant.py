@@ -23,6 +23,7 @@ from chatbot.settings import AbstentionSettings, AssistantSettings, LocalGenerat
 from chatbot.turn_events import TextWritten, TurnFinished, TurnPrepared
 from knowledge_base.errors import UsageError
 from knowledge_base.records import Reader
+from knowledge_base.sentence_vectors import SentenceVectors
 from tests.chatbot.tiny_models import make_tiny_model
 from tests.chatbot.turn_fakes import (
     FakeGenerator,
@@ -46,7 +47,7 @@ def _assistant(*generators: FakeGenerator, **changes: Any) -> Assistant:
     changes.setdefault("abstention", AbstentionSettings(threshold=0))
     return Assistant(
         retriever,
-        EvidenceSelector(FakeEmbedder(256)),
+        EvidenceSelector(SentenceVectors(FakeEmbedder(256))),
         policies,
         changes.pop("settings", None),
         lambda: "index-7",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from chatbot.evidence import EvidenceSelector
 from chatbot.settings import EvidenceSettings
+from knowledge_base.sentence_vectors import SentenceVectors
 from tests.chatbot.turn_fakes import make_passage
 from tests.fakes import FakeEmbedder
 
 TEXT = "Annual leave\nYou get 25 days of annual leave each year. Ask your manager before you book. Lunch is at noon in the hall."
 
 
+def make_selector(settings: EvidenceSettings | None = None) -> EvidenceSelector:
+    """A selector whose encoder compares bags of words."""
+    return EvidenceSelector(SentenceVectors(FakeEmbedder(256)), settings)
+
+
 def test_the_most_similar_sentence_comes_first() -> None:
     """Evidence is numbered from 1, best first, under title and heading."""
-    found = EvidenceSelector(FakeEmbedder(256)).select("How many days of annual leave?", [make_passage(TEXT)])
+    found = make_selector().select("How many days of annual leave?", [make_passage(TEXT)])
 
     assert found[0].text == "You get 25 days of annual leave each year."
     assert found[0].heading == "Leave > Annual leave"
@@ -24,7 +31,7 @@ def test_the_most_similar_sentence_comes_first() -> None:
 
 def test_a_bare_heading_is_no_evidence() -> None:
     """The heading's own line is left out."""
-    found = EvidenceSelector(FakeEmbedder(256)).select("annual leave", [make_passage(TEXT)])
+    found = make_selector().select("annual leave", [make_passage(TEXT)])
 
     assert "Annual leave" not in [e.text for e in found]
 
@@ -33,7 +40,7 @@ def test_the_same_sentence_of_two_chunks_is_shown_once() -> None:
     """Overlapping chunks repeat sentences; the better passage's one stays."""
     passages = [make_passage(TEXT, 1, similarity=0.7), make_passage(TEXT, 2, similarity=0.6)]
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("annual leave", passages)
+    found = make_selector().select("annual leave", passages)
 
     assert len(found) == 3
     assert {e.passage.chunk_id for e in found} == {1}
@@ -42,7 +49,7 @@ def test_the_same_sentence_of_two_chunks_is_shown_once() -> None:
 def test_sentences_that_differ_in_a_number_are_no_duplicates() -> None:
     """Vectors barely see numbers, readers do."""
     text = "Employees with five years of service in the company get 25 days.\nEmployees with five years of service in the company get 28 days."
-    selector = EvidenceSelector(FakeEmbedder(256), EvidenceSettings(duplicate_cosine=0.5))
+    selector = make_selector(EvidenceSettings(duplicate_cosine=0.5))
 
     assert len(selector.select("service days", [make_passage(text)])) == 2
 
@@ -51,7 +58,7 @@ def test_a_lead_in_takes_its_list_along() -> None:
     """A sentence ending in a colon is shown with what it introduces."""
     text = "You can carry over leave in two cases:\n- You were ill.\n- A project needed you."
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("carry over leave cases", [make_passage(text)])
+    found = make_selector().select("carry over leave cases", [make_passage(text)])
 
     assert found[0].text == text
 
@@ -60,7 +67,7 @@ def test_a_question_takes_its_answer_along() -> None:
     """Asked alone, it answers nothing."""
     text = "Do I lose leave when ill? No, the days are given back. Tell your manager early."
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("lose leave when ill", [make_passage(text)])
+    found = make_selector().select("lose leave when ill", [make_passage(text)])
 
     assert "Do I lose leave when ill? No, the days are given back." == found[0].text
 
@@ -69,7 +76,7 @@ def test_a_question_without_an_answer_is_no_evidence() -> None:
     """The last line of a chunk may be one."""
     text = "Leave is 25 days a year. Do I lose leave when ill?"
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("lose leave when ill", [make_passage(text)])
+    found = make_selector().select("lose leave when ill", [make_passage(text)])
 
     assert ["Leave is 25 days a year."] == [item.text for item in found]
 
@@ -78,7 +85,7 @@ def test_a_list_item_is_quoted_without_its_mark() -> None:
     """Bullets and item numbers stay behind, and the place is that of the words."""
     passage = make_passage("- Leave is 25 days.\n3. Ask your manager first.")
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("leave manager", [passage])
+    found = make_selector().select("leave manager", [passage])
 
     assert {e.text for e in found} == {"Leave is 25 days.", "Ask your manager first."}
     assert all(passage.text[e.start - passage.start : e.end - passage.start] == e.text for e in found)
@@ -86,7 +93,7 @@ def test_a_list_item_is_quoted_without_its_mark() -> None:
 
 def test_what_does_not_fit_is_passed_over() -> None:
     """The budget decides how much is shown; a shorter sentence may still fit after a long one did not."""
-    selector = EvidenceSelector(FakeEmbedder(256))
+    selector = make_selector()
 
     found = selector.select(
         "How many days of annual leave?",
@@ -101,42 +108,18 @@ def test_what_does_not_fit_is_passed_over() -> None:
     assert [e.number for e in found] == [1, 2]
 
 
-def test_a_chunk_is_embedded_once() -> None:
-    """The second question about a chunk embeds the question alone; a changed text is embedded again."""
-    embedder = FakeEmbedder(256)
-    selector = EvidenceSelector(embedder)
-    selector.select("annual leave", [make_passage(TEXT)])
-    embedder.n_encoded = 0
-
-    selector.select("lunch", [make_passage(TEXT)])
-    assert embedder.n_encoded == 1
-
-    selector.select("lunch", [make_passage("Lunch is at one o'clock now.")])
-    assert embedder.n_encoded == 1 + 2
-
-
-def test_the_cache_is_bounded() -> None:
-    """Only so many chunks are remembered."""
-    embedder = FakeEmbedder(256)
-    selector = EvidenceSelector(embedder, EvidenceSettings(cached_chunks=1))
-    for chunk_id in (1, 2, 1):
-        selector.select("leave", [make_passage(TEXT, chunk_id)])
-
-    assert embedder.n_encoded == 3 * 4
-
-
 def test_nothing_retrieved_is_no_evidence() -> None:
     """No passages, no evidence, no error."""
-    assert EvidenceSelector(FakeEmbedder(256)).select("anything", []) == []
+    assert make_selector().select("anything", []) == []
 
 
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=200), max_size=4))
-@settings(max_examples=60, deadline=None)
+@limits(max_examples=60, deadline=None)
 def test_places_are_true(texts: list[str]) -> None:
     """Whatever the text: each evidence is its passage's text between start and end, numbered without gaps."""
     passages = [make_passage(text, chunk_id) for chunk_id, text in enumerate(texts, start=1)]
 
-    found = EvidenceSelector(FakeEmbedder(256)).select("leave", passages)
+    found = make_selector().select("leave", passages)
 
     assert [e.number for e in found] == list(range(1, len(found) + 1))
     for item in found:

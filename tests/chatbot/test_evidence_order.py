@@ -19,6 +19,7 @@ from chatbot.records import EvidenceSentence, PreparedTurn
 from chatbot.settings import AbstentionSettings, AssistantSettings
 from chatbot.turn_preparation import in_order
 from knowledge_base.records import Reader
+from knowledge_base.sentence_vectors import SentenceVectors
 from tests.chatbot.turn_fakes import FakeGenerator, FixedPolicies, FixedRetriever, make_passage
 from tests.fakes import FakeEmbedder
 
@@ -38,7 +39,7 @@ def _order(**weights: float) -> EvidenceOrder:
 def _assistant(*generators: FakeGenerator, settings: AssistantSettings | None = None) -> Assistant:
     return Assistant(
         FixedRetriever(*PASSAGES),
-        EvidenceSelector(FakeEmbedder(256)),
+        EvidenceSelector(SentenceVectors(FakeEmbedder(256))),
         FixedPolicies(*generators),
         settings,
         lambda: "index-7",

@@ -17,6 +17,7 @@ from knowledge_base.records import Reader
 from knowledge_base.reembedding import reembed
 from knowledge_base.retriever import HybridRetriever, RetrievalSettings, fuse
 from knowledge_base.schema import create_schema
+from knowledge_base.sentence_vectors import SentenceVectors
 from knowledge_base.spelling import Spelling, Vocabulary
 from knowledge_base.store import KnowledgeStore
 from tests.contracts import put
@@ -29,11 +30,14 @@ def make_retriever(
     settings: RetrievalSettings | None = None,
     reranker: Reranker | None = None,
     spelling: Spelling | None = None,
+    sentences: SentenceVectors | None = None,
 ) -> HybridRetriever:
     """A retriever of its own process: its own live index."""
     embedder = embedder or FakeEmbedder()
     live = LiveIndex(store, lambda: FaissIndex(embedder.dimension), embedder_version=embedder.version)
-    return HybridRetriever(store, live, lexical_index(store.db), embedder, settings, reranker, spelling)
+    return HybridRetriever(
+        store, live, lexical_index(store.db), embedder, settings, reranker, spelling, sentences
+    )
 
 
 def test_the_best_passage_comes_first_with_its_place(store: KnowledgeStore, alice: Reader) -> None:
@@ -68,6 +72,51 @@ def test_a_misspelled_question_finds_what_was_meant(
 
     assert [p.document for p in retriever.retrieve("dosg offiec", alice, top_k=1)] == ["pets.md"]
     assert retriever.version.endswith("+spelling")
+
+
+def test_a_passage_is_found_by_what_it_says_in_one_sentence(store: KnowledgeStore, alice: Reader) -> None:
+    """As a whole it speaks of other things than one that is near the question throughout and answers nothing."""
+    store.create_collection("handbook")
+    put(store, "handbook", "near.md", ["Bikes and free parking is bikes. Parking of bikes is parking free."])
+    put(
+        store, "handbook", "far.md",
+        ["Lunch at noon in our hall today. Dogs stay at home. Parking bikes is free. Trains and hotels are booked early every week."],
+    )  # fmt: skip
+    question = "parking bikes is free"
+
+    def order(weight: float) -> list[str]:
+        retriever = make_retriever(
+            store,
+            settings=RetrievalSettings(lexical_weight=0.0, sentence_weight=weight),
+            sentences=SentenceVectors(FakeEmbedder(), db=store.db),
+        )
+        found = retriever.retrieve(question, alice, top_k=2)
+        assert [1, 2] == [passage.rank for passage in found]
+        assert found[0].score > found[1].score
+        return [passage.document for passage in found]
+
+    assert ["near.md", "far.md"] == order(0.0)
+    assert ["far.md", "near.md"] == order(2.0)
+
+
+def test_only_the_first_passages_are_read_sentence_by_sentence(store: KnowledgeStore, alice: Reader) -> None:
+    """Those after them keep their order, and the version says how many were read."""
+    store.create_collection("handbook")
+    for n in range(4):
+        put(
+            store,
+            "handbook",
+            f"{n}.md",
+            [" ".join(["Bikes are parked in hall."] + ["Other words here follow."] * n)],
+        )
+    encoder = FakeEmbedder(version="fake/sentences")
+    retriever = make_retriever(
+        store, settings=RetrievalSettings(sentence_candidates=2), sentences=SentenceVectors(encoder)
+    )
+
+    assert 4 == len(retriever.retrieve("where are bikes parked", alice, top_k=4))
+    assert 1 + 1 + 2 == encoder.n_encoded
+    assert "+sentences/fake/sentences/1/45/2/2" in retriever.version
 
 
 def test_a_passage_found_by_words_alone_has_its_similarity_too(store: KnowledgeStore, alice: Reader) -> None:
