@@ -53,7 +53,7 @@ class RetrievalSettings:
     """Search also what was probably meant by a word that no document has."""
     sentence_candidates: int = 30
     """Passages of the fusion whose sentences are compared with the question; 0 leaves their order as it is."""
-    sentence_weight: float = 2.0
+    sentence_weight: float = 3.0
     """Of the order by best sentence, where that of the fusion has 1."""
 
     def __post_init__(self) -> None:

@@ -116,7 +116,7 @@ def test_only_the_first_passages_are_read_sentence_by_sentence(store: KnowledgeS
 
     assert 4 == len(retriever.retrieve("where are bikes parked", alice, top_k=4))
     assert 1 + 1 + 2 == encoder.n_encoded
-    assert "+sentences/fake/sentences/1/45/2/2" in retriever.version
+    assert "+sentences/fake/sentences/1/45/2/3" in retriever.version
 
 
 def test_a_passage_found_by_words_alone_has_its_similarity_too(store: KnowledgeStore, alice: Reader) -> None:
