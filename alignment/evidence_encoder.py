@@ -32,7 +32,7 @@ from alignment.reader_sources import SourceQuestion, questions_from_sets
 from alignment.text_encoder import TextEncoder, info_nce
 from alignment.tuning_run import TuningRun, train_from_command_line, write_result
 from chatbot.durable_files import written_atomically
-from knowledge_base.embedder import SentenceTransformerEmbedder
+from knowledge_base.embedder import SentenceTransformerEmbedder, lay_over
 from knowledge_base.protocols import Embedder
 
 _log = structlog.get_logger(__name__)
@@ -141,7 +141,7 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     learn, held_out = collect(settings)
-    embedder = SentenceTransformerEmbedder()
+    embedder = SentenceTransformerEmbedder(tuned=settings.start)
     progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
     pairs = pairs_once(learn, embedder, settings)
     if not pairs:
@@ -162,6 +162,8 @@ class _Run(TuningRun[EncoderPair]):
     def __init__(self, settings: EncoderSettings, pairs: Sequence[EncoderPair], start: Path) -> None:
         self._settings = settings
         super().__init__(settings, pairs, start)
+        if settings.start and self.step == 0:
+            lay_over(self.model, settings.start)
         self.encoder = TextEncoder(self.model, self.tokenizer)
 
     def loss(self, batch: Sequence[EncoderPair]) -> torch.Tensor:

@@ -26,6 +26,8 @@ class EncoderSettings:
     """Folder with `text/hb_gitlab.jsonl.xz` and the `qa_*` sets."""
     work_dir: Path
     """Gets checkpoints and the result; the same one resumes."""
+    start: Path | None = None
+    """Tuned weights to go on from, which also find the look-alikes then; None starts from the bundled embedder."""
     epochs: float = 6.0
     """Passes over the pairs."""
     batch_questions: int = 128

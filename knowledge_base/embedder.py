@@ -184,17 +184,20 @@ class SentenceTransformerEmbedder:
                 f"the embedder in {directory} cannot be loaded ({first_line(error)}): give a sentence-transformers directory"
             ) from error
         if self.tuned:
-            _lay_over(model, self.tuned)
+            lay_over(model[0].auto_model, self.tuned)
         log.info("embedder loaded", embedder=self.version, device=device, dtype=dtype)
         return model
 
 
-def _lay_over(model: Any, tuned: Path) -> None:
-    """Replace the encoder's weights by those in the file."""
+def lay_over(encoder: Any, tuned: Path) -> None:
+    """Replace an encoder's weights by those of the same names in a file.
+
+    Raises:
+        EmbedderError: the file cannot be read, or belongs to another model.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    encoder = model[0].auto_model
     try:
         weights = load_file(tuned)
         found = encoder.load_state_dict(weights, strict=False)

@@ -108,6 +108,25 @@ def test_training_brings_answers_nearer_and_leaves_word_embeddings(start: Path, 
     assert len(PAIRS) == json.loads((tmp_path / "work" / "card.json").read_text())["pairs"]
 
 
+def test_a_run_goes_on_from_tuned_weights(start: Path, tmp_path: Path) -> None:
+    """What an earlier run exported is where the next one begins, but for the rounding to bfloat16; a resumed run goes on from its checkpoint."""
+    earlier = _Run(_settings(tmp_path / "earlier"), PAIRS, start)
+    earlier.go(lambda _: None)
+    tuned = _export(earlier, _settings(tmp_path / "earlier"), {})
+
+    later = _Run(_settings(tmp_path / "later", start=tuned), PAIRS, start)
+    for name, value in earlier.model.state_dict().items():
+        torch.testing.assert_close(later.model.state_dict()[name], value, atol=0.02, rtol=0.01)
+
+    later.go(lambda _: None)
+    resumed = _Run(_settings(tmp_path / "later", start=tuned), PAIRS, start)
+    assert later.step == resumed.step
+    assert all(
+        torch.equal(value, resumed.model.state_dict()[name])
+        for name, value in later.model.state_dict().items()
+    )
+
+
 def test_recall_counts_the_best_right_sentence(start: Path, tmp_path: Path) -> None:
     """Among all sentences of the held-out pages; unanswered questions are not counted."""
     run = _Run(_settings(tmp_path / "work"), PAIRS, start)
