@@ -107,9 +107,7 @@ class LlamaForward:
             Logits of the next tokens (B, V), and the rows' caches.
         """
         rows = [self._empty(len(prompt) + room) for prompt in prompts]
-        hidden = self._pass(prompts, rows)
-        ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
-        return self._logits(hidden[ends]), rows
+        return self._logits(self._pass(prompts, rows, only_last=True)), rows
 
     def advance(self, new: Sequence[Sequence[int]], rows: Sequence[RowCache]) -> Tensor:
         """Take more tokens into some rows.
@@ -134,8 +132,10 @@ class LlamaForward:
             functional.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps), self._head
         )
 
-    def _pass(self, new: Sequence[Sequence[int]], rows: Sequence[RowCache]) -> Tensor:
-        """The last layer's output (M, E); the rows take the tokens in."""
+    def _pass(
+        self, new: Sequence[Sequence[int]], rows: Sequence[RowCache], *, only_last: bool = False
+    ) -> Tensor:
+        """The last layer's output (M, E), or (B, E) of each row's last token only; the rows take the tokens in."""
         places = [_Place.of(len(tokens), row.length) for tokens, row in zip(new, rows, strict=True)]
         positions = torch.tensor([p for place in places for p in range(place.start, place.end)])
         cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]  # each (M, 1, D)
@@ -144,19 +144,19 @@ class LlamaForward:
             torch.tensor([token for tokens in new for token in tokens]), self._embeddings
         )
         for n, layer in enumerate(self._layers):
+            caches = [(row.keys[n], row.values[n]) for row in rows]
             normed = functional.rms_norm(x, x.shape[-1:], layer.attention_norm, self._eps)
             qkv = functional.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), -1, self._width)
             turned = qkv[:, :n_rotated]
             first, second = turned.chunk(2, dim=-1)
             turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
-            mixed = self._attend(
-                turned[:, : self._heads].transpose(0, 1)[None],
-                turned[:, self._heads :].transpose(0, 1)[None],
-                qkv[:, n_rotated:].transpose(0, 1)[None],
-                [(row.keys[n], row.values[n]) for row in rows],
-                places,
-            )
-            x = x + functional.linear(mixed, layer.out, layer.out_bias)
+            _store(turned[:, self._heads :], qkv[:, n_rotated:], caches, places)
+            queries = turned[:, : self._heads]
+            if only_last and n == len(self._layers) - 1:
+                # What the other tokens would make of this layer nobody reads.
+                ends = torch.tensor([place.n_new for place in places]).cumsum(0) - 1
+                x, queries, places = x[ends], queries[ends], [place.last() for place in places]
+            x = x + functional.linear(self._attend(queries, caches, places), layer.out, layer.out_bias)
             normed = functional.rms_norm(x, x.shape[-1:], layer.mlp_norm, self._eps)
             gate, up = functional.linear(normed, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
             x = x + functional.linear(functional.silu(gate) * up, layer.down, layer.down_bias)
@@ -164,18 +164,15 @@ class LlamaForward:
             row.length = place.end
         return x
 
-    def _attend(
-        self, queries: Tensor, keys: Tensor, values: Tensor, caches: list[tuple[Tensor, Tensor]], places: list[_Place]
-    ) -> Tensor:  # fmt: skip
-        """Queries (1, H, M, D), keys and values (1, K, M, D) -> (M, H D); each row's keys and values go into its cache."""
+    def _attend(self, queries: Tensor, caches: list[tuple[Tensor, Tensor]], places: list[_Place]) -> Tensor:
+        """Queries (M, H, D) over each row's own keys and values -> (M, H D)."""
+        turned = queries.transpose(0, 1)[None]  # (1, H, M, D)
         mixed, begin = list[Tensor](), 0
-        for (own_keys, own_values), place in zip(caches, places, strict=True):
-            own_keys[:, :, place.start : place.end] = keys.narrow(2, begin, place.n_new)
-            own_values[:, :, place.start : place.end] = values.narrow(2, begin, place.n_new)
+        for (keys, values), place in zip(caches, places, strict=True):
             out = functional.scaled_dot_product_attention(
-                queries.narrow(2, begin, place.n_new),
-                own_keys.narrow(2, 0, place.end),
-                own_values.narrow(2, 0, place.end),
+                turned.narrow(2, begin, place.n_new),
+                keys.narrow(2, 0, place.end),
+                values.narrow(2, 0, place.end),
                 attn_mask=place.seen,
                 is_causal=place.start == 0 and place.n_new > 1,
                 enable_gqa=self._heads != self._key_heads,
@@ -183,6 +180,15 @@ class LlamaForward:
             mixed.append(out[0].transpose(0, 1).reshape(place.n_new, -1))
             begin += place.n_new
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _store(keys: Tensor, values: Tensor, caches: list[tuple[Tensor, Tensor]], places: list[_Place]) -> None:
+    """Keys and values (M, K, D) go into their rows' caches."""
+    begin = 0
+    for (own_keys, own_values), place in zip(caches, places, strict=True):
+        own_keys[0, :, place.start : place.end] = keys.narrow(0, begin, place.n_new).transpose(0, 1)
+        own_values[0, :, place.start : place.end] = values.narrow(0, begin, place.n_new).transpose(0, 1)
+        begin += place.n_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +210,10 @@ class _Place:
         if start and n_new > 1:
             seen = torch.full((n_new, start + n_new), -torch.inf).triu(start + 1)
         return cls(start, n_new, seen)
+
+    def last(self) -> _Place:
+        """Of the last new token alone, which sees all that came before it."""
+        return _Place(self.end - 1, 1, None)
 
 
 def _read_layer(layer: Any) -> _Layer:
