@@ -21,8 +21,10 @@ import structlog
 import torch
 from torch import Tensor
 
+from alignment.asked_examples import AskedExampleSettings
+from alignment.asked_reader_data import asked_reader_data
 from alignment.reader_batches import LengthBatches, ReaderSettings
-from alignment.reader_data_files import load_or_build_reader_data
+from alignment.reader_data_files import load_or_build_reader_data, load_or_make
 from alignment.reader_examples import ReaderData, ReaderDataSettings
 from alignment.run_control import (
     Checkpoints,
@@ -38,6 +40,7 @@ from alignment.token_training import (
     choose_device,
     make_loss_function,
 )
+from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.errors import TacitError
 
 _log = structlog.get_logger(__name__)
@@ -73,18 +76,7 @@ def train_reader(
     """
     device = choose_device(settings)
     if data is None:
-        made_from = ReaderDataSettings(
-            data_dir=settings.data_dir,
-            seed=settings.seed,
-            echo_share=settings.echo_share,
-            unanswerable_share=settings.unanswerable_share,
-            session_share=settings.session_share,
-            shuffled_share=settings.shuffled_share,
-            ranking_noise=settings.ranking_noise,
-            answer_words=settings.answer_words,
-            page_share=settings.page_share,
-        )
-        data = load_or_build_reader_data(made_from, settings.work_dir / "examples.jsonl.gz")
+        data = _read_data(settings)
     run = _open_run(settings, data, device)
     with stop_on_signals() as stop:
         watch = TrainingWatch("reader_progress", settings, progress)
@@ -99,6 +91,34 @@ def train_reader(
         path = run.save()
     return ReaderResult(
         checkpoint=path, step=run.step, tokens=run.tokens, answer_loss=answer_loss, finished=finished
+    )
+
+
+def _read_data(settings: ReaderSettings) -> ReaderData:
+    path = settings.work_dir / "examples.jsonl.gz"
+    if settings.asked_encoder:
+        encoder = SentenceTransformerEmbedder(tuned=settings.asked_encoder)
+        made_from = AskedExampleSettings(seed=settings.seed)
+        return load_or_make(
+            f"{encoder.version} {settings.asked_learned} {made_from!r}",
+            path,
+            lambda: asked_reader_data(
+                settings.data_dir, encoder, learned=settings.asked_learned, settings=made_from
+            ),
+        )
+    return load_or_build_reader_data(
+        ReaderDataSettings(
+            data_dir=settings.data_dir,
+            seed=settings.seed,
+            echo_share=settings.echo_share,
+            unanswerable_share=settings.unanswerable_share,
+            session_share=settings.session_share,
+            shuffled_share=settings.shuffled_share,
+            ranking_noise=settings.ranking_noise,
+            answer_words=settings.answer_words,
+            page_share=settings.page_share,
+        ),
+        path,
     )
 
 

@@ -62,6 +62,11 @@ class ReaderSettings(TokenTrainingSettings):
         default_factory=lambda: {"docs_biztalk": 0.3, "docs_powershell": 0.4, "docs_ax2012": 0.2}
     )
     """Share of a corpus's pages that is used; 1 where nothing is said."""
+    asked_encoder: Path | None = None
+    """Tuned weights of the evidence encoder: the run learns from the written questions it has not seen, with the evidence that it would choose,
+    and from nothing else; what is said of the making of examples above and below is then not used. End a run with it."""
+    asked_learned: int = 35_456
+    """So many of the written questions that encoder was trained on; the default is the shipped one's."""
     context_weight: float = 0.0
     """Weight of a prompt token's loss; a completion token's is 1. Above 0 the model also learns to read, at the cost of learning to answer."""
     decision_weight: float = 3.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,25 +30,36 @@ def load_or_build_reader_data(settings: ReaderDataSettings, path: Path) -> Reade
         settings: What the examples depend on, apart from the data folder's content.
         path: A `*.jsonl.gz` file; its first line says what it was made from.
     """
+    return load_or_make(repr(settings), path, lambda: build_reader_data(settings))
+
+
+def load_or_make(made_from: str, path: Path, make: Callable[[], ReaderData]) -> ReaderData:
+    """Examples read from a file that an earlier call wrote, if it was made from the same, else made and written.
+
+    Args:
+        made_from: Names everything that the examples depend on.
+        path: A `*.jsonl.gz` file.
+        make: Makes them.
+    """
     if path.exists():
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            if json.loads(next(lines)) == {"settings": repr(settings)}:
+            if json.loads(next(lines)) == {"settings": made_from}:
                 rows = [json.loads(line) for line in lines]
                 _log.info("reader_data_read", path=str(path), examples=len(rows))
                 return ReaderData(
                     train=[_from_row(row) for row in rows if not row["held_out"]],
                     held_out=[_from_row(row) for row in rows if row["held_out"]],
                 )
-    data = build_reader_data(settings)
-    _save(data, settings, path)
+    data = make()
+    _save(data, made_from, path)
     return data
 
 
-def _save(data: ReaderData, settings: ReaderDataSettings, path: Path) -> None:
+def _save(data: ReaderData, made_from: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with gzip.open(partial, "wt", encoding="utf-8", compresslevel=1) as lines:
-        lines.write(json.dumps({"settings": repr(settings)}) + "\n")
+        lines.write(json.dumps({"settings": made_from}) + "\n")
         for held_out, examples in ((False, data.train), (True, data.held_out)):
             for example in examples:
                 lines.write(json.dumps({"held_out": held_out, **asdict(example)}) + "\n")
