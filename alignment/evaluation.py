@@ -4,7 +4,10 @@ Knows nothing of retrieval metrics (`knowledge_base.evaluation`), of training or
 answer comes in. Definitions, where the names leave room:
 
 * An abstained answer has no key facts, no overlap and no citations, whatever its text.
-* `citation_precision` counts citations of answers to answerable questions (see `answer_metrics.citation_supports`).
+* `citation_precision` counts citations of answers to answerable questions that lead to what is known to answer (see
+  `answer_metrics.citation_supports`): whether people are sent to the right place.
+* `citation_support` is the share of citations, as the policy wrote them, that support the sentence which carries them (the citation precision of
+  ALCE, Gao et al. 2023): whether what is cited says what is said, right or wrong.
 * `groundedness` is the share of sentences that the policy wrote and the grounding check supported, before anything was dropped: what
   people see is grounded by construction, so the text they see cannot tell policies apart.
 * In `abstention` the positive class is "abstained" and the truth is "the documents do not answer this".
@@ -28,6 +31,7 @@ from alignment.answer_metrics import (
     token_f1,
 )
 from alignment.records import RolloutPrompt
+from chatbot.grounding import citation_support
 from chatbot.prompt import strip_citations
 from chatbot.records import Answer
 from knowledge_base.evaluation import holds_evidence
@@ -123,7 +127,7 @@ def evaluate_answers(
         report_dir: Where to write what `evaluation_report.write_report` writes; None for nowhere.
 
     Returns:
-        `{"answers": {"key_fact_recall", "token_f1", "rouge_l", "citation_precision", "groundedness"},
+        `{"answers": {"key_fact_recall", "token_f1", "rouge_l", "citation_precision", "citation_support", "groundedness"},
         "abstention": {"precision", "recall", "f1"}, "seconds": {"p50", "p95"}, "n"}`.
     """
     results = judge_answers(questions, answer_fn, progress)
@@ -210,6 +214,7 @@ def summarise(results: Sequence[QuestionResult]) -> dict[str, Any]:
             "citation_precision": _share(
                 sum(r.n_right_citations for r in results), sum(r.n_citations for r in results)
             ),
+            "citation_support": _citation_support(results),
             "groundedness": _groundedness(results),
         },
         "abstention": {"precision": precision, "recall": recall, "f1": f1},
@@ -284,6 +289,15 @@ def _groundedness(results: Sequence[QuestionResult]) -> float:
         r.answer.grounding for r in results if r.answer.grounding is not None and not r.answer.abstained
     ]
     return _share(sum(r.n_supported for r in reports), sum(r.n_sentences for r in reports))
+
+
+def _citation_support(results: Sequence[QuestionResult]) -> float:
+    counts = [
+        citation_support(r.answer.completion, r.answer.prepared.evidence)
+        for r in results
+        if not r.answer.abstained
+    ]
+    return _share(sum(n for n, _ in counts), sum(n for _, n in counts))
 
 
 def _mean(values: Sequence[float]) -> float:

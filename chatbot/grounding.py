@@ -101,6 +101,26 @@ def check(
     return text, citations, report
 
 
+def citation_support(
+    completion: str, evidence: Sequence[EvidenceSentence], settings: GroundingSettings | None = None
+) -> tuple[int, int]:
+    """How many of a completion's citations support the sentence that carries them, as written, before anything is repaired; and how many there are.
+
+    The citation precision of ALCE (Gao et al. 2023, arXiv:2305.14627, section 3), with `supports` in the place of an entailment model: a citation
+    counts when it supports its sentence alone, or, where none of the sentence's does, when they do together.
+    """
+    settings = settings or GroundingSettings()
+    by_number = {item.number: item for item in evidence}
+    n_supporting = n_cited = 0
+    for sentence in _split(completion):
+        n_cited += len(sentence.cited)
+        known = [by_number[number] for number in sentence.cited if number in by_number]
+        n_alone = sum(supports(_as_known(item), sentence.text, settings) for item in known)
+        together = len(known) > 1 and supports("\n".join(map(_as_known, known)), sentence.text, settings)
+        n_supporting += n_alone or (len(known) if together else 0)
+    return n_supporting, n_cited
+
+
 def groundedness(answer: Answer) -> float | None:
     """Share of the completion's sentences that were supported, before anything was dropped; None when the answer abstained."""
     report = answer.grounding

@@ -90,6 +90,7 @@ def test_the_summary_has_exactly_the_keys_of_the_contract() -> None:
             "token_f1": pytest.approx(2 / 7),  # one of 2 + 5 tokens in common
             "rouge_l": pytest.approx(2 / 7),
             "citation_precision": 1.0,
+            "citation_support": 1.0,
             "groundedness": 0.5,
         },
         "abstention": {"precision": 1.0, "recall": 1.0, "f1": 1.0},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatbot.grounding import check, supports
+from chatbot.grounding import check, citation_support, supports
 from chatbot.prompt import REFUSAL
 from chatbot.records import EvidenceSentence
 from chatbot.settings import GroundingSettings
@@ -264,3 +264,23 @@ def test_every_number_shown_is_a_citation_of_its_passage(completion: str, texts:
         assert " ".join(citation.text.split()) in " ".join(passage.text.split())
         assert passage.text[citation.start - passage.start : citation.end - passage.start] == citation.text
     assert 0 <= report.n_supported <= report.n_sentences
+
+
+@pytest.mark.parametrize(
+    ("completion", "found"),
+    [
+        (f"{LEAVE} [1]", (1, 1)),
+        (f"{LEAVE} [2]", (0, 1)),
+        (f"{LEAVE} [1][2]", (1, 2)),
+        (f"{LEAVE} [9]", (0, 1)),
+        (f"{LEAVE} [1] You get 30 days of annual leave. [1]", (1, 2)),
+        ("You get 25 days of annual leave, and sick leave is paid at 80%. [1][3]", (2, 2)),
+        ("You get 25 days of annual leave each year.", (0, 0)),
+        ("I hope that helps.", (0, 0)),
+    ],
+)
+def test_citation_support_counts_what_supports_the_sentence_that_cites_it(
+    completion: str, found: tuple[int, int]
+) -> None:
+    """Alone, or together where none does alone; what was never shown supports nothing."""
+    assert found == citation_support(completion, ALL)

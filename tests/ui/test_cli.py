@@ -164,7 +164,14 @@ def test_evaluate_measures_retrieval_answers_and_abstention(shared: Path, capsys
 
     assert {"retrieval", "answers", "abstention", "seconds", "n"} == set(figures)
     assert {"recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10"} <= set(figures["retrieval"])
-    names = {"key_fact_recall", "token_f1", "rouge_l", "citation_precision", "groundedness"}
+    names = {
+        "key_fact_recall",
+        "token_f1",
+        "rouge_l",
+        "citation_precision",
+        "citation_support",
+        "groundedness",
+    }
     assert names <= set(figures["answers"])
     assert {"precision", "recall", "f1"} <= set(figures["abstention"])
     assert {"p50", "p95"} <= set(figures["seconds"])
