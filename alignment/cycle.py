@@ -115,6 +115,8 @@ class Cycle:
                 out_dir=self._run.directory / "snapshot",
                 settings=self._settings.snapshot,
                 seed=self._settings.cycle.seed,
+                raters=self._settings.raters,
+                known=self._world.known_raters(),
                 progress=self._progress,
             )
             return {"path": str(snapshot.path)}
@@ -130,6 +132,7 @@ class Cycle:
             "questions": counts.n_questions,
             "left_out": counts.left_out,
         }
+        self._metrics["raters"] = [rater.to_json() for rater in data.raters]
         if not data.train.pairs and not data.train.judgements:
             raise TrainingError(
                 "there is nothing to learn from: ingest documents that every employee may read, or collect judgements"

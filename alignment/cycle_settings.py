@@ -8,6 +8,7 @@ from alignment.datasets import DatasetSettings
 from alignment.evidence_taste import TasteSettings
 from alignment.gates import GateSettings
 from alignment.ppo_settings import PpoSettings
+from alignment.rater_records import RaterSettings
 from alignment.reward_training import RewardSettings
 from alignment.sft import SftSettings
 
@@ -58,6 +59,7 @@ class TrainingSettings:
 
     cycle: CycleSettings = field(default_factory=CycleSettings)
     snapshot: DatasetSettings = field(default_factory=DatasetSettings)
+    raters: RaterSettings = field(default_factory=RaterSettings)
     sft: SftSettings = field(default_factory=SftSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
     taste: TasteSettings = field(default_factory=TasteSettings)

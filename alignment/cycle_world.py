@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alignment.datasets import Permissions
+from alignment.rater_records import KnownRaters
 from chatbot.prompt import Message
 from chatbot.protocols import Generator
 from chatbot.records import Answer, Completion, Judgement, PolicyVersion, PreparedTurn, Sampling
@@ -25,6 +26,9 @@ class CycleWorld(Protocol):
 
     def permissions(self) -> Permissions:
         """What may be trained on."""
+
+    def known_raters(self) -> KnownRaters:
+        """People's teams, and what reviewers decided about them."""
 
     def prepare(self, question: str) -> PreparedTurn:
         """A turn as a reader of the open collections only would get it."""

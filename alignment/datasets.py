@@ -18,6 +18,7 @@ import structlog
 from alignment.derived_pairs import DerivedExample, Prepare, Render, make_examples
 from alignment.derived_questions import DerivedQuestion, derive_questions, question_id
 from alignment.judged_rows import JudgedRows, JudgementReader, Permissions
+from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import (
     DatasetSnapshot,
     ProgressFn,
@@ -88,6 +89,8 @@ def build_snapshot(
     out_dir: Path,
     settings: DatasetSettings,
     seed: int,
+    raters: RaterSettings | None = None,
+    known: KnownRaters | None = None,
     progress: ProgressFn = lambda _: None,
 ) -> DatasetSnapshot:
     """Build and write a snapshot.
@@ -101,6 +104,8 @@ def build_snapshot(
         out_dir: Parent folder of snapshots.
         settings: See `DatasetSettings`.
         seed: Keep it from cycle to cycle: it decides which questions are held out.
+        raters: How people's judgements are weighed.
+        known: What is known of the people.
         progress: See `ProgressFn`; stage `snapshot`.
 
     Returns:
@@ -121,6 +126,10 @@ def build_snapshot(
         waiting,
         lambda done: progress(StageProgress(stage="snapshot", done=done, total=total, note="judgements")),
     )
+    report = _rate(judged, settings, seed, raters, known)
+    if report.quarantined:
+        judged = reader.read(waiting, quarantined={rater.labeler_id for rater in report.quarantined})
+    judged.weigh(report.weights())
     examples, left_out = make_examples(
         chosen,
         prepare,
@@ -135,7 +144,7 @@ def build_snapshot(
     )
     draft = _draft(judged, examples, left_out, out_dir)
     train, held_out = (_side(judged, examples, settings, seed, held_out=side) for side in (False, True))
-    snapshot = write_snapshot(draft, train, held_out, out_dir)
+    snapshot = write_snapshot(draft, train, held_out, out_dir, raters=report.raters)
     _log.info(
         "snapshot_built",
         hash=snapshot.hash[:16],
@@ -152,6 +161,24 @@ def is_held_out(key: str, *, share: float, seed: int) -> bool:
     """Whether a question is measured on and not learned from; a function of its id and the seed alone."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < share
+
+
+def _rate(
+    judged: JudgedRows,
+    settings: DatasetSettings,
+    seed: int,
+    raters: RaterSettings | None,
+    known: KnownRaters | None,
+) -> RaterReport:
+    """Weigh people by what they said of the questions that may be learned from: the others stay a measure of what was learned."""
+    from alignment.raters import estimate_raters  # loads torch
+
+    rows = [
+        row
+        for row in judged.rankings
+        if not is_held_out(row.question_id, share=settings.held_out_share, seed=seed)
+    ]
+    return estimate_raters(rows, raters, known)
 
 
 def _choose(

@@ -13,8 +13,8 @@ Knows nothing of files, splits or trainers. Different from an export of votes:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from alignment.derived_pairs import Prepare, Render, is_open
@@ -56,6 +56,12 @@ class JudgedRows:
     until: datetime = NEVER
     """Of all judgements seen, those left out included."""
 
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """Multiply the weights of rankings by their labelers'; people without one keep theirs."""
+        self.rankings = [
+            replace(row, weight=row.weight * weights.get(row.labeler_id, 1.0)) for row in self.rankings
+        ]
+
 
 class JudgementReader:
     """Turns judgements into rows, one after the other."""
@@ -78,36 +84,31 @@ class JudgementReader:
         self._prepared: dict[str, PreparedTurn | None] = {}
 
     def read(
-        self, judgements: Iterable[Judgement], progress: Callable[[int], None] = lambda _done: None
+        self,
+        judgements: Iterable[Judgement],
+        progress: Callable[[int], None] = lambda _done: None,
+        *,
+        quarantined: Collection[str] = (),
     ) -> JudgedRows:
-        """Rows of all judgements that may be used; the result does not depend on their order."""
+        """Rows of all judgements that may be used; the result does not depend on their order.
+
+        Args:
+            judgements: Any.
+            progress: Called with the number done.
+            quarantined: People whose judgements are left out.
+        """
         rows = JudgedRows()
         ordered = sorted(judgements, key=lambda j: (j.created_at or NEVER, j.id))
         for done, judgement in enumerate(ordered, start=1):
             if judgement.created_at is not None:
                 rows.until = max(rows.until, judgement.created_at)
-            reason = self._objection(judgement) or self._add(judgement, rows)
+            reason = _objection(judgement, self._permissions, quarantined) or self._add(judgement, rows)
             if reason:
                 rows.left_out[reason] += 1
             else:
                 rows.n_used += 1
             progress(done)
         return rows
-
-    def _objection(self, judgement: Judgement) -> str:
-        """Why a judgement may not be used; empty when it may."""
-        if judgement.withdrawn:
-            return "withdrawn"
-        if judgement.user_id not in self._permissions.active_user_ids:
-            return "user disabled"
-        if not judgement.all_open:
-            return "restricted"
-        if any(document not in self._permissions.known_document_ids for document in judgement.document_ids):
-            return "document deleted"
-        if any(document not in self._permissions.open_document_ids for document in judgement.document_ids):
-            return "restricted"
-        # The store keeps the prompts apart when answers were written for different ones: their scores do not compare.
-        return "different prompts" if judgement.extra.get("prompts") else ""
 
     def _add(self, judgement: Judgement, rows: JudgedRows) -> str:
         """Make rows; returns why there are none."""
@@ -177,6 +178,45 @@ class JudgementReader:
             else:
                 self._prepared[question] = prepared if is_open(prepared) else None
         return self._prepared[question]
+
+
+def read_rankings(
+    judgements: Iterable[Judgement], permissions: Permissions, key_of: Callable[[str], str]
+) -> list[RankedCompletions]:
+    """Rankings and ratings alone, of judgements that were stored with their prompt: what says something of the people who gave them.
+
+    Args:
+        judgements: Any.
+        permissions: What may be used.
+        key_of: A question's id.
+    """
+    rows = JudgedRows()
+    for judgement in sorted(judgements, key=lambda j: (j.created_at or NEVER, j.id)):
+        if (
+            judgement.kind != "demonstration"
+            and judgement.prompt
+            and not _objection(judgement, permissions, ())
+        ):
+            _add_ranking(judgement, judgement.prompt, key_of(judgement.question), rows)
+    return rows.rankings
+
+
+def _objection(judgement: Judgement, permissions: Permissions, quarantined: Collection[str]) -> str:
+    """Why a judgement may not be used; empty when it may."""
+    if judgement.withdrawn:
+        return "withdrawn"
+    if judgement.user_id not in permissions.active_user_ids:
+        return "user disabled"
+    if judgement.user_id in quarantined:
+        return "rater in quarantine"
+    if not judgement.all_open:
+        return "restricted"
+    if any(document not in permissions.known_document_ids for document in judgement.document_ids):
+        return "document deleted"
+    if any(document not in permissions.open_document_ids for document in judgement.document_ids):
+        return "restricted"
+    # The store keeps the prompts apart when answers were written for different ones: their scores do not compare.
+    return "different prompts" if judgement.extra.get("prompts") else ""
 
 
 def cite_anew(text: str, prepared: PreparedTurn) -> str | None:

@@ -4,8 +4,8 @@ Knows nothing of how rows were made. Different from a folder of data files: the 
 hash of what is in it, and reading verifies that hash, so that a policy's manifest really says what the policy was trained on.
 
 Layout, one JSON object a line, sorted: `prompt_completion.SPLIT.jsonl` (TRL's `prompt`, `completion`), `rankings.SPLIT.jsonl` (`prompt`,
-`completions`, `ranking`), `unpaired.SPLIT.jsonl` (TRL's `prompt`, `completion`, `label`), `rollouts.SPLIT.jsonl`, and `snapshot.json`
-with the counts; SPLIT is `train` or `held_out`.
+`completions`, `ranking`), `unpaired.SPLIT.jsonl` (TRL's `prompt`, `completion`, `label`), `rollouts.SPLIT.jsonl`, `raters.jsonl` (whose judgements
+weigh how much and why), and `snapshot.json` with the counts; SPLIT is `train` or `held_out`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from typing import Any
 
 from alignment.errors import TrainingError
 from alignment.prepared_json import rollout_from_json, rollout_to_json
+from alignment.rater_records import RaterEstimate
 from alignment.records import DatasetSnapshot, PromptCompletion, RankedCompletions, RolloutPrompt
 from chatbot.durable_files import sync_directory, sync_file
 from knowledge_base.errors import StorageError
 
 MANIFEST = "snapshot.json"
+RATERS = "raters.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,16 @@ class LoadedSnapshot:
     snapshot: DatasetSnapshot
     train: SnapshotRows
     held_out: SnapshotRows
+    raters: Sequence[RaterEstimate] = ()
 
 
 def write_snapshot(
-    draft: DatasetSnapshot, train: SnapshotRows, held_out: SnapshotRows, out_dir: Path
+    draft: DatasetSnapshot,
+    train: SnapshotRows,
+    held_out: SnapshotRows,
+    out_dir: Path,
+    *,
+    raters: Sequence[RaterEstimate] = (),
 ) -> DatasetSnapshot:
     """Write a snapshot into a new folder of `out_dir`, named by its hash; one that is already there is kept.
 
@@ -60,6 +68,7 @@ def write_snapshot(
         train: Rows to learn from.
         held_out: Rows to measure on.
         out_dir: Parent folder, made if missing.
+        raters: What was found of the people who judged.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -68,6 +77,7 @@ def write_snapshot(
         out_dir.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=out_dir, prefix=".partial-"))
         try:
+            _write_raters(raters, partial)
             return _write_and_name(draft, {"train": train, "held_out": held_out}, partial, out_dir)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -75,6 +85,18 @@ def write_snapshot(
         raise StorageError(
             f"the dataset snapshot cannot be written to {out_dir} ({error.strerror}): free some space or give write permission"
         ) from error
+
+
+def _write_raters(raters: Sequence[RaterEstimate], folder: Path) -> None:
+    lines = sorted(_line(rater.to_json()) for rater in raters)
+    (folder / RATERS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _read_raters(folder: Path) -> list[RaterEstimate]:
+    if not (folder / RATERS).exists():
+        return []  # a run that began before there were any
+    with (folder / RATERS).open(encoding="utf-8") as file:
+        return [RaterEstimate.from_json(json.loads(line)) for line in file]
 
 
 def _write_and_name(
@@ -117,7 +139,9 @@ def load_snapshot(path: Path) -> LoadedSnapshot:
             )
         train, held_out = (_read(path, split) for split in ("train", "held_out"))
         fields = {**manifest, "path": path, "until": datetime.fromisoformat(manifest["until"])}
-        return LoadedSnapshot(snapshot=DatasetSnapshot(**fields), train=train, held_out=held_out)
+        return LoadedSnapshot(
+            snapshot=DatasetSnapshot(**fields), train=train, held_out=held_out, raters=_read_raters(path)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{path} holds no readable dataset snapshot ({error}): start a new cycle"

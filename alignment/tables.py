@@ -35,3 +35,13 @@ schedules = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("updated_by", sa.Text, nullable=False),
 )
+
+rater_reviews = sa.Table(
+    "rater_reviews",
+    metadata,
+    sa.Column("user_id", sa.String(32), sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("reviewed_at", UtcDateTime, nullable=False),
+    sa.Column("reviewed_by", sa.Text, nullable=False),
+)

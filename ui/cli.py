@@ -19,6 +19,7 @@ from ui.cli_feedback import feedback, simulate
 from ui.cli_operate import audit, backup, doctor, init, reembed, restore
 from ui.cli_people import users
 from ui.cli_policies import policies, runs, schedule
+from ui.cli_raters import raters
 from ui.cli_serve import demo, serve, worker
 from ui.cli_train import train
 
@@ -53,6 +54,7 @@ for _command in (
     ask,
     evaluate,
     feedback,
+    raters,
     simulate,
     train,
     runs,

@@ -21,7 +21,7 @@ from knowledge_base.errors import NotFoundError, StorageError
 
 log = structlog.get_logger(__name__)
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest migration in `ui/migrations/versions`; a test keeps it true."""
 DATABASE_FILE = "tacit.db"
 MIGRATIONS = Path(__file__).parent / "migrations"

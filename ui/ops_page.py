@@ -9,7 +9,7 @@ import gradio as gr
 
 from chatbot.records import User
 from knowledge_base.database import now
-from ui import ops_handlers, ops_view, policy_view
+from ui import ops_handlers, ops_view, policy_view, rater_handlers, rater_view
 from ui.fragments import Act, notice, read_act
 from ui.look import PRODUCT, header_bar, live_html, notice_html
 from ui.page_guard import attempt, signed_in
@@ -31,7 +31,7 @@ class _OpsEvents:
         self.services = services
 
     def load(self, request: gr.Request) -> tuple[Update, ...]:
-        """-> header, figures, run, schedule, policies, runs, notices, fingerprint of the run."""
+        """-> header, figures, run, schedule, policies, raters, runs, notices, fingerprint of the run."""
         user = self._ops(request)
         return (
             header_bar(user, "/ops/"),
@@ -39,6 +39,7 @@ class _OpsEvents:
             self._run(),
             self._schedule(),
             self._policies(""),
+            self._raters(),
             self._runs(),
             "",
             self._fingerprint(),
@@ -85,6 +86,18 @@ class _OpsEvents:
 
         return self._do(event, request, change, n_outputs=3)
 
+    def on_raters(self, event: gr.EventData, request: gr.Request) -> tuple[Update, ...]:
+        """-> raters, notices."""
+
+        def change(user: User, act: Act) -> tuple[Update, ...]:
+            if act.name == "estimate-raters":
+                view = rater_handlers.load_raters(self.services, self.services.estimate_raters())
+                return rater_view.render_raters(view), ""
+            message = rater_handlers.review_rater(self.services, user, act)
+            return self._raters(), notice(message)
+
+        return self._do(event, request, change, n_outputs=2)
+
     def _do(
         self,
         event: gr.EventData,
@@ -111,6 +124,9 @@ class _OpsEvents:
     def _policies(self, selected: str) -> str:
         return policy_view.render_policies(self.services.registry.list(), selected)
 
+    def _raters(self) -> str:
+        return rater_view.render_raters(rater_handlers.load_raters(self.services))
+
     def _runs(self) -> str:
         return ops_view.render_runs(self.services.runs.list(N_RUNS))
 
@@ -135,12 +151,17 @@ def build_ops_page(services: Services) -> gr.Blocks:
             run = live_html("t-run")
             schedule = live_html("t-schedule")
             policies = live_html("t-policies")
+            raters = live_html("t-raters")
             runs = live_html("t-runs")
         page.load(
-            events.load, None, [header, figures, run, schedule, policies, runs, notices, seen], **_PRIVATE
+            events.load,
+            None,
+            [header, figures, run, schedule, policies, raters, runs, notices, seen],
+            **_PRIVATE,
         )
         timer.tick(events.on_tick, [seen, selected], [run, seen, policies, runs, figures], **_PRIVATE)
         run.click(events.on_run, None, [run, runs, notices], **_PRIVATE)
         schedule.click(events.on_schedule, None, [schedule, notices], **_PRIVATE)
+        raters.click(events.on_raters, None, [raters, notices], **_PRIVATE)
         policies.click(events.on_policies, None, [policies, selected, notices], **_PRIVATE)
     return page

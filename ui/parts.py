@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment.rater_reviews import RaterReviews
 from alignment.runs import RunStore
 from alignment.schedule import ScheduleStore
 from chatbot.accounts import Accounts
@@ -125,6 +126,11 @@ class Parts:
     def schedule(self) -> ScheduleStore:
         """When training starts by itself."""
         return ScheduleStore(self.db)
+
+    @functools.cached_property
+    def rater_reviews(self) -> RaterReviews:
+        """Decisions about raters."""
+        return RaterReviews(self.db)
 
     @functools.cached_property
     def source_files(self) -> SourceFiles:

@@ -17,11 +17,13 @@ import structlog
 
 from alignment.cycle import Cycle, CycleKind
 from alignment.cycle_settings import CycleSettings, TrainingSettings
-from alignment.datasets import DatasetSettings, Permissions
+from alignment.datasets import DatasetSettings, Permissions, question_id
 from alignment.errors import RunCancelled, TrainingError
 from alignment.evidence_taste import TasteSettings
 from alignment.gates import GateSettings
+from alignment.judged_rows import read_rankings
 from alignment.ppo_settings import PpoSettings
+from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
 from alignment.reward_training import RewardSettings
 from alignment.sft import SftSettings
@@ -76,6 +78,10 @@ class ProductWorld:
             known_document_ids={d.id for d in knowledge.list_documents()},
             active_user_ids={u.id for u in self._services.accounts.list() if u.disabled_at is None},
         )
+
+    def known_raters(self) -> KnownRaters:
+        """People's teams, and what reviewers decided about them."""
+        return known_raters(self._services)
 
     def prepare(self, question: str) -> PreparedTurn:
         """A turn as a reader of the open collections only would get it."""
@@ -144,6 +150,25 @@ class ProductWorld:
         self._services.runs.note_feedback(self._run_id, until)
 
 
+def known_raters(services: Services) -> KnownRaters:
+    """People's groups, and what reviewers decided about them."""
+    reviews = services.rater_reviews.all()
+    return KnownRaters(
+        teams={user.id: sorted(user.groups) for user in services.accounts.list()},
+        trusted=[review.user_id for review in reviews.values() if review.verdict == "trusted"],
+        excluded=[review.user_id for review in reviews.values() if review.verdict == "excluded"],
+    )
+
+
+def estimate_raters_now(services: Services) -> RaterReport:
+    """What the judgements that count now say of the people who gave them; a cycle leaves out the questions it measures on."""
+    from alignment.raters import estimate_raters  # loads torch
+
+    settings = load_training_settings(services)
+    rows = read_rankings(services.feedback.current(), ProductWorld(services, "").permissions(), question_id)
+    return estimate_raters(rows, settings.raters, known_raters(services))
+
+
 def _fetch(model_id: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -167,6 +192,7 @@ def load_training_settings(services: Services, overrides: Sequence[str] = ()) ->
     return TrainingSettings(
         cycle=training_settings(settings, "cycle", CycleSettings, overrides),
         snapshot=training_settings(settings, "snapshot", DatasetSettings, overrides),
+        raters=training_settings(settings, "raters", RaterSettings, overrides),
         sft=training_settings(settings, "sft", SftSettings, overrides),
         reward=training_settings(settings, "reward", RewardSettings, overrides),
         taste=training_settings(settings, "taste", TasteSettings, overrides),

@@ -26,6 +26,8 @@ from ui.profile import with_embedded_where_missing
 from ui.settings import load_settings
 
 if TYPE_CHECKING:
+    from alignment.rater_records import RaterReport
+    from alignment.rater_reviews import Verdict
     from alignment.records import CycleResult, ProgressFn, Run
     from chatbot.records import PolicyVersion, User
 
@@ -166,6 +168,26 @@ class Services(Parts):
         from ui.training import resume_training
 
         return resume_training(self, run_id, progress=progress)
+
+    def estimate_raters(self) -> RaterReport:
+        """What the judgements that count now say of the people who gave them."""
+        from ui.training import estimate_raters_now
+
+        return estimate_raters_now(self)
+
+    def review_rater(self, name: str, verdict: Verdict | None, *, actor: str, note: str = "") -> User:
+        """Trust somebody's judgements, leave them out, or (None) leave them to the estimate, from the next cycle on.
+
+        Raises:
+            NotFoundError: there is nobody of that name.
+        """
+        user = self.accounts.by_name(name)
+        if verdict is None:
+            self.rater_reviews.take_back(user.id)
+        else:
+            self.rater_reviews.decide(user.id, verdict, actor=actor, note=note)
+        self.audit.record(actor, "rater.review", user.name, verdict=verdict or "as estimated", note=note)
+        return user
 
     # Life of the process
 

@@ -21,6 +21,7 @@ from alignment.datasets import (
     question_id,
 )
 from alignment.errors import RunCancelled, TrainingError
+from alignment.rater_records import KnownRaters
 from alignment.records import StageProgress
 from alignment.snapshot import SnapshotRows
 from chatbot.prompt import REFUSAL, cited_numbers
@@ -189,6 +190,31 @@ def test_judgements_that_may_not_be_used_are_counted_by_reason(
 
     assert {reason: 1} == loaded.snapshot.left_out
     assert (1, 1) == (loaded.snapshot.n_judgements, len(loaded.train.judgements))
+
+
+def test_somebody_left_out_by_a_reviewer_teaches_nothing(tmp_path: Path) -> None:
+    """Neither by ratings nor by demonstrations; the snapshot says why."""
+    bo = [
+        make_judgement(ASKED, n=2, user_id="bo"),
+        make_judgement(ASKED, "demonstration", "Parking permits is arranged by office 2.", n=3, user_id="bo"),
+    ]
+    loaded = _only_judged(tmp_path, make_judgement(ASKED), *bo, known=KnownRaters(excluded=["bo"]))
+
+    assert {"rater in quarantine": 2} == loaded.snapshot.left_out
+    assert {"ana"} == {row.labeler_id for row in loaded.train.judgements}
+    assert [] == list(loaded.train.pairs)
+    assert ["left out by a reviewer"] == [rater.reason for rater in loaded.raters if rater.labeler_id == "bo"]
+
+
+def test_who_judges_most_does_not_decide_for_all(tmp_path: Path) -> None:
+    """Twenty judgements of one person and one each of three others."""
+    rows = [make_judgement(f"{ASKED} {n}", n=n) for n in range(20)]
+    others = [make_judgement(f"{ASKED} {n}", n=n, user_id=f"u{n}") for n in range(20, 23)]
+    everybody = allow(COMPANY, users=["ana", "u20", "u21", "u22"])
+    train = _only_judged(tmp_path, *rows, *others, permissions=everybody).train.judgements
+
+    of_ana = sum(row.weight for row in train if row.labeler_id == "ana")
+    assert of_ana == pytest.approx(sum(row.weight for row in train) / 2, rel=0.01)
 
 
 def test_both_bad_is_a_tie_and_two_thumbs_down_of_one_weight(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_users_are_added_listed_keyed_and_disabled(tiny: Path, capsys: Capture) 
     assert listed["ann"]["disabled_at"]
 
 
+def test_raters_are_listed_left_out_and_let_back_in(tiny: Path, capsys: Capture) -> None:
+    """A decision shows in the list; without judgements there is nobody to estimate."""
+    home = tiny / "home"
+    call(capsys, home, "users", "add", "ann")
+    assert [] == call(capsys, home, "raters", "list")["raters"]
+
+    assert {"name": "ann", "review": "excluded"} == call(capsys, home, "raters", "exclude", "ann")
+    assert {"name": "ann", "review": "trusted"} == call(capsys, home, "raters", "trust", "ann")
+    assert {"name": "ann", "review": None} == call(capsys, home, "raters", "undo", "ann")
+
+
 def test_a_given_password_is_not_shown(tmp_path: Path, capsys: Capture) -> None:
     """Neither as JSON nor as text."""
     added = call(capsys, tmp_path / "new", "users", "add", "ann", "--password", "long enough 1")
