@@ -17,8 +17,10 @@ from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, qu
 from alignment.gates import BaseComparison
 from alignment.ppo_inputs import asked
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
+from alignment.suites import SuiteResult, judge_probes, make_probes
 from alignment.win_rate import RewardJudge, WinRate, win_rate
-from chatbot.records import Answer, PolicyVersion, Sampling
+from chatbot.protocols import Generator
+from chatbot.records import Answer, Completion, PolicyVersion, PreparedTurn, Sampling
 from chatbot.turn_preparation import for_policy
 
 
@@ -32,6 +34,14 @@ class CandidateMeasurement:
     """Candidate against parent."""
     base: BaseComparison | None
     """None where the base model is the parent."""
+    suites: Sequence[SuiteResult] = ()
+    """The candidate's."""
+    parent_suites: Sequence[SuiteResult] = ()
+
+    def paired_suites(self) -> list[tuple[SuiteResult, SuiteResult]]:
+        """Candidate's and parent's results of each suite."""
+        parents = {result.name: result for result in self.parent_suites}
+        return [(result, parents[result.name]) for result in self.suites]
 
 
 def measure_candidate(
@@ -65,18 +75,17 @@ def measure_candidate(
         )
     parent, base = world.serving(), world.base()
     policies = [candidate, parent] if parent.id == base.id else [candidate, parent, base]
-    answers = [
-        _answer(
-            world,
-            policy,
-            questions,
-            settings,
-            progress,
-            done=at * len(questions),
-            total=len(policies) * len(questions),
-        )
-        for at, policy in enumerate(policies)
-    ]
+    probes = make_probes(questions, most=settings.cycle.suite_probes, seed=settings.cycle.seed)
+    answers: list[list[Answer]] = []
+    suites: list[list[SuiteResult]] = []
+    for policy in policies:
+        generator = world.load(policy)
+        writer = _Writer(generator, settings, progress, policy.id)
+        completed = writer.complete([prompt.prepared for prompt in questions], "answers")
+        answers.append([world.finish(turn, c, generator, writer.sampling) for turn, c in completed])
+        if len(suites) < 2:  # the base model is no measure where the parent was learned itself
+            trapped = writer.complete([probe.turn for probe in probes], "traps")
+            suites.append(judge_probes(probes, [completion.text for _, completion in trapped]))
     judge = RewardJudge(RewardModel.load(judge_dir), world.render)
     wins = [win_rate(answers[0], others, judge, seed=settings.cycle.seed) for others in answers[1:]]
     return CandidateMeasurement(
@@ -84,6 +93,8 @@ def measure_candidate(
         parent=_metrics(questions, answers[1]),
         win=wins[0],
         base=BaseComparison(metrics=_metrics(questions, answers[2]), win=wins[1]) if len(wins) > 1 else None,
+        suites=suites[0],
+        parent_suites=suites[1],
     )
 
 
@@ -91,32 +102,31 @@ def _metrics(prompts: Sequence[RolloutPrompt], answers: Sequence[Answer]) -> Pol
     return policy_metrics([judge_answer(question_of(p), a) for p, a in zip(prompts, answers, strict=True)])
 
 
-def _answer(
-    world: CycleWorld,
-    policy: PolicyVersion,
-    prompts: Sequence[RolloutPrompt],
-    settings: TrainingSettings,
-    progress: ProgressFn,
-    *,
-    done: int,
-    total: int,
-) -> list[Answer]:
-    generator = world.load(policy)
-    sampling = Sampling(temperature=0.0, max_new_tokens=settings.ppo.max_new_tokens)
-    answers: list[Answer] = []
-    for start in range(0, len(prompts), settings.cycle.gate_batch):
-        batch = prompts[start : start + settings.cycle.gate_batch]
-        turns = [for_policy(p.prepared, generator, sampling.max_new_tokens) for p in batch]
-        completions = generator.generate([turn.messages for turn in turns], sampling)
-        answers += [
-            world.finish(turn, c, generator, sampling) for turn, c in zip(turns, completions, strict=True)
-        ]
-        progress(
-            StageProgress(
-                stage="gates",
-                done=done + len(answers),
-                total=total,
-                note=f"answers of {policy.id}",
+class _Writer:
+    """Lets one policy write, greedily."""
+
+    def __init__(
+        self, generator: Generator, settings: TrainingSettings, progress: ProgressFn, policy_id: str
+    ) -> None:
+        self.sampling = Sampling(temperature=0.0, max_new_tokens=settings.ppo.max_new_tokens)
+        self._generator = generator
+        self._at_once = settings.cycle.gate_batch
+        self._progress = progress
+        self._policy_id = policy_id
+
+    def complete(self, turns: Sequence[PreparedTurn], what: str) -> list[tuple[PreparedTurn, Completion]]:
+        """Each turn as the policy read it, and what it wrote."""
+        written: list[tuple[PreparedTurn, Completion]] = []
+        for start in range(0, len(turns), self._at_once):
+            batch = [
+                for_policy(turn, self._generator, self.sampling.max_new_tokens)
+                for turn in turns[start : start + self._at_once]
+            ]
+            completions = self._generator.generate([turn.messages for turn in batch], self.sampling)
+            written += zip(batch, completions, strict=True)
+            self._progress(
+                StageProgress(
+                    stage="gates", done=len(written), total=len(turns), note=f"{what} of {self._policy_id}"
+                )
             )
-        )
-    return answers
+        return written

@@ -260,6 +260,7 @@ class Cycle:
                 n_judgements=data.snapshot.n_judgements,
                 kl=ppo.metrics.get("objective/kl"),
                 base=measurement.base,
+                suites=measurement.paired_suites(),
             )
             return {
                 "gates": [dataclasses.asdict(gate) for gate in gates],

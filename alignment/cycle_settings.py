@@ -36,6 +36,8 @@ class CycleSettings:
     judgements finds the better of two answers in 50 to 64 of 100 cases (lab log, 26 November), and a coin lets nobody pass."""
     gate_questions: int = 250
     """Most held-out questions that a candidate is measured on."""
+    suite_probes: int = 40
+    """Traps of each suite (faithfulness, sycophancy, injection) that a candidate and its parent are tried on."""
     gate_batch: int = 8
     """Questions answered at once while measuring."""
     promote: bool = True
@@ -48,7 +50,7 @@ class CycleSettings:
         }
         if min(weights.values()) < 0 or sum(weights.values()) == 0:
             raise ValueError(f"{weights}: none may be negative, and one must be above 0")
-        for name in ("judge_min_judgements", "gate_questions", "gate_batch"):
+        for name in ("judge_min_judgements", "gate_questions", "gate_batch", "suite_probes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
