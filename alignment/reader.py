@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from alignment.token_training import (
     choose_device,
     make_loss_function,
 )
+from alignment.trap_examples import TrapSettings, with_traps
 from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.errors import TacitError
 
@@ -99,13 +100,14 @@ def _read_data(settings: ReaderSettings) -> ReaderData:
     if settings.asked_encoder:
         encoder = SentenceTransformerEmbedder(tuned=settings.asked_encoder)
         made_from = AskedExampleSettings(seed=settings.seed)
-        return load_or_make(
+        data = load_or_make(
             f"{encoder.version} {settings.asked_learned} {made_from!r}",
             path,
             lambda: asked_reader_data(
                 settings.data_dir, encoder, learned=settings.asked_learned, settings=made_from
             ),
         )
+        return replace(data, train=with_traps(data.train, TrapSettings())) if settings.traps else data
     return load_or_build_reader_data(
         ReaderDataSettings(
             data_dir=settings.data_dir,

@@ -67,6 +67,8 @@ class ReaderSettings(TokenTrainingSettings):
     and from nothing else; what is said of the making of examples above and below is then not used. End a run with it."""
     asked_learned: int = 35_456
     """So many of the written questions that encoder was trained on; the default is the shipped one's."""
+    traps: bool = True
+    """With `asked_encoder`: a part of the examples is given traps (`trap_examples`)."""
     context_weight: float = 0.0
     """Weight of a prompt token's loss; a completion token's is 1. Above 0 the model also learns to read, at the cost of learning to answer."""
     decision_weight: float = 3.0
