@@ -38,8 +38,10 @@ class RatersView:
     """Everybody who judged, the least reliable first."""
 
     rows: Sequence[RaterRow]
+    is_fresh: bool = False
+    """Estimated just now."""
     run_id: str = ""
-    """The cycle that estimated; empty when it was done just now, or never."""
+    """The cycle that estimated, where one did."""
     estimated_at: datetime | None = None
     agreement: float | None = None
     n_shared_pairs: int = 0
@@ -50,6 +52,7 @@ def load_raters(services: Services, report: RaterReport | None = None) -> Raters
     if report is not None:
         return RatersView(
             rows=_rows(services, report.raters),
+            is_fresh=True,
             agreement=report.agreement,
             n_shared_pairs=report.n_shared_pairs,
         )

@@ -12,11 +12,15 @@ def render_raters(view: RatersView) -> str:
     """Who judges how reliably, with what can be done about it."""
     estimate = button("Estimate now", "estimate-raters", kind="small")
     if not view.rows:
-        empty = "<p class='t-muted'>Each cycle estimates from the judgements how far each person's can be trusted. None has yet.</p>"
-        return card("People who judge", empty, aside=estimate)
+        why = (
+            "Nobody has rated, compared or ranked anything yet."
+            if view.is_fresh
+            else "Each cycle estimates from the judgements how far each person's can be trusted. None has yet."
+        )
+        return card("People who judge", f"<p class='t-muted'>{why}</p>", aside=estimate)
     when = (
         f"Estimated by run <code>{esc(view.run_id)}</code> {ago(view.estimated_at)}."
-        if view.run_id
+        if not view.is_fresh
         else "Estimated just now."
     )
     shared = (
@@ -33,9 +37,9 @@ def render_raters(view: RatersView) -> str:
 def _row(row: RaterRow) -> list[str]:
     found = row.estimate
     return [
-        esc(row.name),
+        f"<div class='t-name'>{esc(row.name)}</div>",
         f"{found.n_judgements:,}",
-        f"{found.reliability:.0%} <small>{found.low:.0%} to {found.high:.0%}</small>",
+        f"<div>{found.reliability:.0%} <small>({found.low:.0%} to {found.high:.0%})</small></div>",
         "–" if found.agrees is None else f"{found.agrees:.0%}",
         f"{found.weight:.2f}",
         _state(row),
@@ -47,9 +51,9 @@ def _state(row: RaterRow) -> str:
     if row.review is not None:
         by = f" <small>by {esc(row.review.reviewed_by)} {ago(row.review.reviewed_at)}</small>"
         words, kind = {"trusted": ("trusted", "good"), "excluded": ("left out", "bad")}[row.review.verdict]
-        return badge(words, kind) + by
+        return f"<div>{badge(words, kind)}{by}</div>"
     if row.estimate.reason:
-        return f"{badge('in quarantine', 'bad')} <small>{esc(row.estimate.reason)}</small>"
+        return f"<div>{badge('in quarantine', 'bad')} <small>{esc(row.estimate.reason)}</small></div>"
     return badge("counts", "good")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from alignment.rater_records import RaterEstimate
 from alignment.records import StageProgress
 from knowledge_base.database import now
 from tests.ui.browser import ROOT, chromium, free_port, sign_in
@@ -78,7 +79,12 @@ def _make_history(services: Services) -> None:
     ended = services.runs.create("cycle", {})
     services.runs.start(ended.id)
     services.runs.finish(
-        ended.id, policy_id="ppo-77bd01", gates=[], promoted=False, reason=str(lost[0]["why"]), metrics={}
+        ended.id,
+        policy_id="ppo-77bd01",
+        gates=[],
+        promoted=False,
+        reason=str(lost[0]["why"]),
+        metrics={"raters": [rater.to_json() for rater in _raters(services)]},
     )
     running = services.runs.create("cycle", {})
     services.runs.start(running.id)
@@ -87,6 +93,16 @@ def _make_history(services: Services) -> None:
         running.id, StageProgress(stage="ppo", done=18, total=60, eta_seconds=312, metrics=progress)
     )
     _make_judgements(services)
+
+
+def _raters(services: Services) -> list[RaterEstimate]:
+    ids = {name: services.accounts.by_name(name).id for name in ("amina", "jonas", "priya")}
+    why = "34 judgements agree with the others' taste in 48% of the choices, no better than chance: at most 31% of them seem meant"
+    return [
+        RaterEstimate(labeler_id=ids["jonas"], n_judgements=34, reliability=0.11, low=0.0, high=0.31, agrees=0.48, weight=0.0, reason=why),
+        RaterEstimate(labeler_id=ids["priya"], n_judgements=12, reliability=0.78, low=0.41, high=0.99, agrees=0.75, weight=0.96),
+        RaterEstimate(labeler_id=ids["amina"], n_judgements=61, reliability=0.93, low=0.8, high=1.0, agrees=0.86, weight=1.14),
+    ]  # fmt: skip
 
 
 def _make_judgements(services: Services) -> None:
