@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _log = structlog.get_logger(__name__)
 
 HANDBOOK_QUESTIONS = Path(__file__).resolve().parent / "training_data" / "handbook_questions.jsonl.gz"
 """Asked of the pages of `text/hb_gitlab.jsonl.xz`."""
+CORPUS = "hb_gitlab"
 KIND = "asked"
 _NAME_DIGITS = 12
 
@@ -92,3 +94,9 @@ def _put_together(
         n_needed=len(dict.fromkeys(row["right"])),
         near=tuple(sentence for sentence in page if sentence.text not in hidden),
     )
+
+
+def pages_of_first(n: int, questions: Path) -> set[str]:
+    """Documents asked about by the first n questions of a file: it grows at its end, and models know how far they have learned."""
+    with gzip.open(questions, "rt", encoding="utf-8") as lines:
+        return {f"{CORPUS}/{json.loads(line)['page']}" for line in islice(lines, n)}

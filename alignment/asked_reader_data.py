@@ -6,15 +6,12 @@ it is what serving would show, wrong sentences and all, so only questions whose 
 
 from __future__ import annotations
 
-import gzip
-import json
-from itertools import islice
 from pathlib import Path
 
 import structlog
 
 from alignment.asked_examples import AskedExampleSettings, make_asked_examples
-from alignment.asked_questions import HANDBOOK_QUESTIONS, asked_questions
+from alignment.asked_questions import CORPUS, HANDBOOK_QUESTIONS, asked_questions, pages_of_first
 from alignment.corpus import is_held_out
 from alignment.errors import TrainingError
 from alignment.evidence_encoder_settings import is_held_out_page
@@ -23,8 +20,6 @@ from alignment.reader_sources import SourceQuestion
 from knowledge_base.protocols import Embedder
 
 _log = structlog.get_logger(__name__)
-
-CORPUS = "hb_gitlab"
 
 
 def asked_reader_data(
@@ -52,7 +47,7 @@ def asked_reader_data(
     corpus = data_dir / "text" / f"{CORPUS}.jsonl.xz"
     if not corpus.exists():
         raise TrainingError(f"{corpus} is missing: set data_dir to the folder of the training corpora")
-    known = _pages_of_first(learned, questions)
+    known = pages_of_first(learned, questions)
     parts: dict[bool, list[SourceQuestion]] = {False: [], True: []}
     for question in asked_questions(corpus, questions):
         if question.document not in known or is_held_out_page(question.document):
@@ -65,9 +60,3 @@ def asked_reader_data(
         raise TrainingError(f"no question of {questions} is left beside the {learned:,} learned: lower that")
     _log.info("asked_reader_data_built", train=len(made[False]), held_out=len(made[True]))
     return ReaderData(train=made[False], held_out=made[True])
-
-
-def _pages_of_first(n: int, questions: Path) -> set[str]:
-    """Documents asked about by the first n questions of a file."""
-    with gzip.open(questions, "rt", encoding="utf-8") as lines:
-        return {f"{CORPUS}/{json.loads(line)['page']}" for line in islice(lines, n)}

@@ -24,7 +24,7 @@ import numpy as np
 import structlog
 import torch
 
-from alignment.asked_questions import asked_questions
+from alignment.asked_questions import HANDBOOK_QUESTIONS, asked_questions, pages_of_first
 from alignment.encoder_pairs import EncoderPair, PairSettings, as_evidence, make_pairs
 from alignment.errors import TrainingError
 from alignment.evidence_encoder_settings import EncoderSettings, is_held_out_page
@@ -143,7 +143,7 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
     learn, held_out = collect(settings)
     embedder = SentenceTransformerEmbedder(tuned=settings.start)
     progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
-    pairs = pairs_once(learn, embedder, settings)
+    pairs = replayed(pairs_once(learn, embedder, settings), learn, settings)
     if not pairs:
         raise TrainingError("no question has an answer and a look-alike: there is nothing to learn from")
     run = _Run(settings, pairs, embedder.directory)
@@ -154,6 +154,18 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
     return _export(
         run, settings, {"before": before, "after": after, "pairs": len(pairs), "finished": finished}
     )
+
+
+def replayed(
+    pairs: Sequence[EncoderPair], learn: Sequence[SourceQuestion], settings: EncoderSettings
+) -> list[EncoderPair]:
+    """The pairs of new pages' questions and a share of the others': what is known teaches little and takes as long."""
+    if settings.learned == 0 or settings.replay_share == 1:
+        return list(pairs)
+    known = pages_of_first(settings.learned, HANDBOOK_QUESTIONS)
+    fresh = {question.question for question in learn if question.document not in known}
+    rng = random.Random(f"{settings.seed} replay")  # noqa: S311 -- data, not secrets
+    return [pair for pair in pairs if pair.question in fresh or rng.random() < settings.replay_share]
 
 
 class _Run(TuningRun[EncoderPair]):

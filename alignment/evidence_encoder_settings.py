@@ -28,6 +28,10 @@ class EncoderSettings:
     """Gets checkpoints and the result; the same one resumes."""
     start: Path | None = None
     """Tuned weights to go on from, which also find the look-alikes then; None starts from the bundled embedder."""
+    learned: int = 0
+    """So many questions at the beginning of the file are known to `start`."""
+    replay_share: float = 1.0
+    """Share of those that are repeated, so that they are not forgotten."""
     epochs: float = 6.0
     """Passes over the pairs."""
     batch_questions: int = 128
@@ -67,7 +71,10 @@ class EncoderSettings:
         for name in ("batch_questions", "question_tokens", "text_tokens", "save_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.stretch_share <= 1:
-            raise ValueError(f"stretch_share={self.stretch_share} must be in [0, 1]")
+        for name in ("stretch_share", "replay_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
+        if self.learned < 0:
+            raise ValueError(f"learned={self.learned} must be 0 or more")
         if not 0 < self.held_out_percent < 100:
             raise ValueError(f"held_out_percent={self.held_out_percent} must be between 0 and 100")

@@ -18,6 +18,7 @@ from alignment.evidence_encoder import (
     collect,
     pairs_once,
     recall,
+    replayed,
 )
 from alignment.evidence_encoder_settings import EncoderSettings
 from alignment.reader_sources import SourceQuestion, SourceSentence
@@ -125,6 +126,26 @@ def test_a_run_goes_on_from_tuned_weights(start: Path, tmp_path: Path) -> None:
         torch.equal(value, resumed.model.state_dict()[name])
         for name, value in later.model.state_dict().items()
     )
+
+
+def test_of_what_is_known_a_share_is_repeated_and_of_what_is_new_all(tmp_path: Path) -> None:
+    """Known is what was asked of the pages of the first questions of the file."""
+    known = "hb_gitlab/content/handbook/about/direction.md"
+    sentence = SourceSentence(heading="h", text="t")
+    questions = [
+        SourceQuestion(document=known if n < 200 else "new.md", kind="asked", question=str(n), right=(sentence,), near=())
+        for n in range(300)
+    ]  # fmt: skip
+    pairs = [
+        EncoderPair(question=q.question, right=("t",), stretches=(), look_alikes=("u",), beside=())
+        for q in questions
+    ]
+    settings = EncoderSettings(data_dir=tmp_path, work_dir=tmp_path, learned=1, replay_share=0.3)
+
+    kept = [int(pair.question) for pair in replayed(pairs, questions, settings)]
+
+    assert [n for n in kept if n >= 200] == list(range(200, 300))
+    assert 30 < len([n for n in kept if n < 200]) < 90
 
 
 def test_recall_counts_the_best_right_sentence(start: Path, tmp_path: Path) -> None:
