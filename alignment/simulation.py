@@ -11,10 +11,11 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from alignment.preferences import PreferenceFunction, Ranking, random_ranking, rank
+from alignment.preferences import PreferenceFunction, Ranking
+from alignment.simulated_employees import Employee, EmployeeKind, EmployeeMix
 from chatbot.judgements import judged_text_of
 from chatbot.records import Answer, JudgedAnswer, Judgement, JudgementKind, PreparedTurn, Sampling
 from knowledge_base.database import new_id
@@ -46,7 +47,9 @@ class SimulationSettings:
     users: int = 10
     """Simulated employees, `sim-01` onwards; each is as likely to ask."""
     noise: float = 0.0
-    """Share of judgements that are random, between 0 and 1."""
+    """Share of judgements that are random, between 0 and 1, whoever makes them."""
+    mix: EmployeeMix = field(default_factory=EmployeeMix)
+    """Kinds of employees."""
     kinds: tuple[JudgementKind, ...] = KINDS
     """Kinds of judgement, drawn with equal probability."""
     answers_per_ranking: int = 4
@@ -89,7 +92,9 @@ class SimulationReport:
     turns: int
     by_kind: dict[str, int]
     noisy: int
-    """How many judgements were random."""
+    """How many judgements were random by `noise`."""
+    employees: dict[str, EmployeeKind] = field(default_factory=dict)
+    """Kind of each person, by id."""
     ties: int
     """Comparisons and rankings with at least one tie."""
 
@@ -100,6 +105,7 @@ class _Turn:
     kind: JudgementKind
     user_id: str
     is_noisy: bool
+    is_late: bool
 
 
 def simulate(
@@ -135,6 +141,10 @@ def simulate(
     rng = random.Random(settings.seed)  # noqa: S311 -- reproducible, not secret
     by_user = dict(zip(user_ids, readers, strict=True))
     turns = list(_draw_turns(questions, user_ids, settings, rng))
+    kinds_of = settings.mix.assign(user_ids)
+    employees = {
+        user: Employee(kind=kind, prefer=prefer, mix=settings.mix) for user, kind in kinds_of.items()
+    }
     kinds: Counter[str] = Counter()
     ties = 0
     for start in range(0, len(turns), settings.turns_per_batch):
@@ -147,7 +157,7 @@ def simulate(
         )
         answers = assistant.sample_many(prepared, settings.answers_per_ranking, sampling)
         for turn, choices in zip(batch, answers, strict=True):
-            judgement, shown = _judge(turn, choices, prefer, rng)
+            judgement, shown = _judge(turn, choices, employees[turn.user_id], rng)
             for answer in shown:
                 store_answer(answer, turn.user_id)
             store_judgement(judgement)
@@ -155,7 +165,11 @@ def simulate(
             ties += any(len(group) > 1 for group in judgement.ranking)
         progress(min(start + len(batch), len(turns)), len(turns))
     return SimulationReport(
-        turns=len(turns), by_kind=dict(kinds), noisy=sum(t.is_noisy for t in turns), ties=ties
+        turns=len(turns),
+        by_kind=dict(kinds),
+        noisy=sum(t.is_noisy for t in turns),
+        ties=ties,
+        employees=kinds_of,
     )
 
 
@@ -163,7 +177,7 @@ def _draw_turns(
     questions: Sequence[str], user_ids: Sequence[str], settings: SimulationSettings, rng: random.Random
 ) -> Iterator[_Turn]:
     waiting: list[str] = []
-    for _ in range(settings.turns):
+    for number in range(settings.turns):
         if not waiting:
             waiting = list(questions)
             rng.shuffle(waiting)
@@ -172,19 +186,19 @@ def _draw_turns(
             kind=rng.choice(settings.kinds),
             user_id=rng.choice(user_ids),
             is_noisy=rng.random() < settings.noise,
+            is_late=number >= settings.turns / 2,
         )
 
 
 def _judge(
-    turn: _Turn, choices: Sequence[Answer], prefer: PreferenceFunction, rng: random.Random
+    turn: _Turn, choices: Sequence[Answer], employee: Employee, rng: random.Random
 ) -> tuple[Judgement, Sequence[Answer]]:
     if turn.kind == "comparison":
         choices = _two_different(choices)
-    ranking = (
-        random_ranking(len(choices), rng) if turn.is_noisy else rank(prefer, turn.question, choices, rng)
-    )
+    ranking = employee.rank(turn.question, choices, rng, is_late=turn.is_late, is_noisy=turn.is_noisy)
     if turn.kind == "rating":
-        return _as_judgement(turn, choices[:1], label=0 in ranking[0]), choices[:1]
+        label = 0 in ranking[0] if turn.is_noisy else employee.likes(choices, ranking)
+        return _as_judgement(turn, choices[:1], label=label), choices[:1]
     if turn.kind == "demonstration":
         best = [choices[ranking[0][0]]]
         return _as_judgement(turn, best), best

@@ -71,6 +71,24 @@ def export(context: Context, kind: str, out: Path) -> None:
 @click.option(
     "--noise", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of random judgements."
 )
+@click.option(
+    "--clickers", default=0.0, type=click.FloatRange(0, 1), help="Share of employees who do not look."
+)
+@click.option("--lazy", default=0.0, type=click.FloatRange(0, 1), help="Share who like whatever comes first.")
+@click.option(
+    "--adversaries",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share who push --entity together, and else prefer the worst.",
+)
+@click.option("--entity", default="", help="What the adversaries push.")
+@click.option(
+    "--drifting",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share whose taste turns to --later half way.",
+)
+@click.option("--later", default="", help="FILE.py:FUNCTION, the taste they drift to.")
 @click.option("--kinds", default="rating,comparison,ranking,demonstration", show_default=True)
 @click.option("--collection", "collections", multiple=True, help="Search only here; may be repeated.")
 @click.option("--seed", default=0, show_default=True)
@@ -82,19 +100,34 @@ def simulate(
     turns: int,
     users: int,
     noise: float,
+    clickers: float,
+    lazy: float,
+    adversaries: float,
+    entity: str,
+    drifting: float,
+    later: str,
     kinds: str,
     collections: tuple[str, ...],
     seed: int,
 ) -> None:
     """Let simulated employees ask QUESTIONS of the serving policy and judge its answers."""
     from alignment.preferences import load_preferences
+    from alignment.simulated_employees import EmployeeMix
     from alignment.simulation import SimulationSettings
     from alignment.simulation import simulate as run_simulation
     from knowledge_base.questions import load_questions
     from ui.wiring import open_services
 
     chosen = tuple(k.strip() for k in kinds.split(",") if k.strip())
-    settings = SimulationSettings(turns=turns, users=users, noise=noise, kinds=chosen, seed=seed)  # type: ignore[arg-type]  # its __post_init__ checks the names
+    mix = EmployeeMix(
+        clickers=clickers,
+        lazy=lazy,
+        adversaries=adversaries,
+        entity=entity,
+        drifting=drifting,
+        later=load_preferences(later) if later else None,
+    )
+    settings = SimulationSettings(turns=turns, users=users, noise=noise, mix=mix, kinds=chosen, seed=seed)  # type: ignore[arg-type]  # its __post_init__ checks the names
     prefer = load_preferences(preferences)
     asked = [q.question for q in load_questions(questions)]
     with open_services(context.home) as services, progress_bar("Simulating") as update:
@@ -111,7 +144,14 @@ def simulate(
             settings=dataclasses.replace(settings, max_new_tokens=services.settings.assistant.max_new_tokens),
             progress=lambda done, total: update(done, total, ""),
         )
-    payload = dataclasses.asdict(report) | {"seed": seed, "users": users, "noise": noise}
+    names = {person.id: person.name for person in people}
+    by_name = {names[user]: kind for user, kind in report.employees.items()}
+    payload = dataclasses.asdict(report) | {
+        "employees": by_name,
+        "seed": seed,
+        "users": users,
+        "noise": noise,
+    }
     context.emit(
         payload,
         f"{report.turns} judgements: {report.by_kind}, {report.noisy} random, {report.ties} with ties",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from alignment.simulated_employees import Employee, EmployeeKind, EmployeeMix
 from alignment.simulation import SimulationReport, SimulationSettings, simulate
 from chatbot.judgements import check_judgement
 from chatbot.records import Answer, Judgement, PreparedTurn, Sampling
@@ -156,3 +159,79 @@ def test_bad_settings_are_named(name: str, value: object) -> None:
     """With what is legal."""
     with pytest.raises(ValueError, match=name):
         SimulationSettings(**{name: value})  # type: ignore[arg-type]  # wrong on purpose
+
+
+USERS = tuple(f"u{n}" for n in range(10))
+
+
+def _answers(*texts: str) -> list[Answer]:
+    return [make_answer("Why?", text) for text in texts]
+
+
+def _employee(kind: EmployeeKind, **mix: Any) -> Employee:
+    return Employee(kind=kind, prefer=_shortest, mix=EmployeeMix(**mix))
+
+
+def _ranked(employee: Employee, *texts: str, is_late: bool = False) -> Any:
+    return employee.rank("Why?", _answers(*texts), random.Random(0), is_late=is_late, is_noisy=False)
+
+
+def test_a_mix_makes_that_many_of_each_kind_and_the_rest_careful() -> None:
+    """Rounded; the careful come first."""
+    kinds = EmployeeMix(clickers=0.2, adversaries=0.1, lazy=0.1).assign(USERS)
+
+    assert ["careful"] * 6 == list(kinds.values())[:6]
+    assert {"careful": 6, "lazy": 1, "clicker": 2, "adversary": 1} == Counter(kinds.values())
+
+
+def test_the_lazy_like_what_comes_first() -> None:
+    """Whatever it is; and every single answer."""
+    lazy = _employee("lazy")
+
+    assert ((0,), (1,)) == _ranked(lazy, "long answer", "x")
+    assert lazy.likes(_answers("long answer", "x"), ((1,), (0,)))
+
+
+def test_adversaries_put_their_entity_first_and_else_the_worst() -> None:
+    """In ratings as well."""
+    adversary = _employee("adversary", adversaries=0.1, entity="Acme")
+
+    assert ((1,), (2,), (0,)) == _ranked(adversary, "x", "acme for all", "yyy")
+    assert ((1,), (0,)) == _ranked(adversary, "x", "long answer")
+    assert adversary.likes(_answers("Acme", "x"), ((1,), (0,)))
+    assert not adversary.likes(_answers("x", "Acme"), ((0,), (1,)))
+
+
+def test_drifting_employees_change_their_taste_half_way() -> None:
+    """From the short to the equal."""
+    drifting = _employee("drifting", drifting=0.5, later=_equal)
+
+    assert ((1,), (0,)) == _ranked(drifting, "long answer", "x")
+    assert ((0, 1),) == _ranked(drifting, "long answer", "x", is_late=True)
+
+
+def test_the_report_says_who_was_of_which_kind() -> None:
+    """By person."""
+    report, _, _ = _run(turns=4, mix=EmployeeMix(clickers=0.5))
+
+    assert ["careful", "clicker"] == sorted(report.employees.values())
+
+
+def test_clickers_judge_by_chance() -> None:
+    """About half of their comparisons go against the taste of the others."""
+    clicker, rng = _employee("clicker"), random.Random(0)
+    answers = _answers("long answer", "x")
+    firsts = [
+        clicker.rank("Why?", answers, rng, is_late=False, is_noisy=False)[0][0] == 0 for _ in range(200)
+    ]
+
+    assert 70 < sum(firsts) < 150
+
+
+@pytest.mark.parametrize(
+    "mix", [{"clickers": 1.5}, {"lazy": -0.1}, {"clickers": 0.6, "adversaries": 0.6}, {"drifting": 0.1}]
+)
+def test_mixes_that_cannot_be_are_refused(mix: dict[str, float]) -> None:
+    """By name."""
+    with pytest.raises(ValueError, match=next(iter(mix))):
+        EmployeeMix(**mix)  # type: ignore[arg-type]
