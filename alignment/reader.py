@@ -23,6 +23,7 @@ from torch import Tensor
 
 from alignment.asked_examples import AskedExampleSettings
 from alignment.asked_reader_data import asked_reader_data
+from alignment.ranked_answers import RankedAnswerSettings, in_evidence_order
 from alignment.reader_batches import LengthBatches, ReaderSettings
 from alignment.reader_data_files import load_or_build_reader_data, load_or_make
 from alignment.reader_examples import ReaderData, ReaderDataSettings
@@ -107,7 +108,8 @@ def _read_data(settings: ReaderSettings) -> ReaderData:
                 settings.data_dir, encoder, learned=settings.asked_learned, settings=made_from
             ),
         )
-        return replace(data, train=with_traps(data.train, TrapSettings())) if settings.traps else data
+        train = in_evidence_order(data.train, RankedAnswerSettings(share=settings.ranked_share))
+        return replace(data, train=with_traps(train, TrapSettings()) if settings.traps else train)
     return load_or_build_reader_data(
         ReaderDataSettings(
             data_dir=settings.data_dir,

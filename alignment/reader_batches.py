@@ -67,6 +67,8 @@ class ReaderSettings(TokenTrainingSettings):
     and from nothing else; what is said of the making of examples above and below is then not used. End a run with it."""
     asked_learned: int = 35_456
     """So many of the written questions that encoder was trained on; the default is the shipped one's."""
+    ranked_share: float = 0.65
+    """With `asked_encoder`: share of the answers that quote the evidence from its top (`ranked_answers`)."""
     traps: bool = True
     """With `asked_encoder`: a part of the examples is given traps (`trap_examples`)."""
     context_weight: float = 0.0
@@ -94,6 +96,8 @@ class ReaderSettings(TokenTrainingSettings):
             raise ValueError(
                 f"micro_batch_tokens={self.micro_batch_tokens} must hold one row of {max(self.lengths)}"
             )
+        if not 0 <= self.ranked_share <= 1:
+            raise ValueError(f"ranked_share={self.ranked_share} must be between 0 and 1")
         if not 0 <= self.context_weight <= 1:
             raise ValueError(f"context_weight={self.context_weight} must be between 0 and 1")
         if self.decision_weight <= 0:
