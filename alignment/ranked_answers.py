@@ -19,9 +19,9 @@ from alignment.reader_examples import ReaderExample
 class RankedAnswerSettings:
     """How many answers follow the order, and how far."""
 
-    share: float = 0.65
+    share: float = 0.85
     """Of the examples whose right sentence is among those that would be quoted; the others keep their answer."""
-    words: Sequence[float] = (34, 58, 50)
+    words: Sequence[float] = (44, 62, 56)
     """Fewest, most and likeliest number of words; a sentence that would exceed it is left out, unless it is the first."""
     most_sentences: int = 3
     """Quoted at most."""

@@ -67,7 +67,7 @@ class ReaderSettings(TokenTrainingSettings):
     and from nothing else; what is said of the making of examples above and below is then not used. End a run with it."""
     asked_learned: int = 35_456
     """So many of the written questions that encoder was trained on; the default is the shipped one's."""
-    ranked_share: float = 0.65
+    ranked_share: float = 0.85
     """With `asked_encoder`: share of the answers that quote the evidence from its top (`ranked_answers`)."""
     traps: bool = True
     """With `asked_encoder`: a part of the examples is given traps (`trap_examples`)."""
