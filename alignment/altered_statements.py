@@ -35,7 +35,7 @@ def alter(statement: str, rng: random.Random) -> str | None:
         statement: A sentence.
         rng: Chooses what is changed, and into what.
 
-    >>> alter("You get 25 days.", random.Random(0)) in {"You get 25 weeks.", "You get 28 days."}
+    >>> alter("Take all 12 weeks.", random.Random(0)) in {"Take all 12 months.", "Take all 14 weeks.", "Take all 15 weeks.", "Take all 17 weeks.", "Take all 19 weeks."}
     True
     """
     ways: list[Callable[[str, random.Random], str | None]] = [_other_number, _other_unit, _denied_or_affirmed]

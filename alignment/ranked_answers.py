@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from alignment.reader_examples import ReaderExample
+from chatbot.prompt import NumberedEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def _from_top(example: ReaderExample, settings: RankedAnswerSettings, rng: rando
     wanted, drawn = rng.triangular(*settings.words), rng.random()
     if example.style != "quote" or drawn >= settings.share:
         return example
-    chosen = []
+    chosen: list[NumberedEvidence] = []
     n_words = 0
     for item in example.evidence:
         n_more = len(item.text.split())

@@ -244,7 +244,7 @@ def test_simulate_stores_as_many_judgements_as_turns(tiny: Path, capsys: Capture
         capsys, tiny / "home", "simulate", tiny / "questions.jsonl", "--preferences", taste, *options
     )
 
-    assert {"turns", "by_kind", "noisy", "ties", "seed", "users", "noise"} == set(report)
+    assert {"turns", "by_kind", "noisy", "ties", "seed", "users", "noise", "employees"} == set(report)
     assert {"rating", "comparison"} >= set(report["by_kind"])
     assert 24 == call(capsys, tiny / "home", "feedback", "stats")["n"]
 
