@@ -173,7 +173,9 @@ def train(settings: JudgeSettings, progress: Callable[[str], None] = lambda _: N
     learn, held_out = collect(lists_of)
     embedder = SentenceTransformerEmbedder(tuned=settings.encoder)
     progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
-    pairs = pairs_once(learn, embedder, lists_of, kept=_KEPT, unanswered=True, name="lists")
+    pairs = pairs_once(
+        learn, embedder, lists_of, kept=_KEPT, unanswered=True, name="lists", progress=progress
+    )
     if not pairs:
         raise TrainingError("no question has a sentence to be read with: there is nothing to learn from")
     rng = random.Random(settings.seed)  # noqa: S311 -- a choice, not a secret

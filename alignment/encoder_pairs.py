@@ -11,7 +11,8 @@ kind, and every pass over the pairs draws anew.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,6 +24,7 @@ from knowledge_base.enrichment import enriched
 from knowledge_base.protocols import Embedder, Vectors
 from knowledge_base.quotable import with_place
 
+_EMBEDDED_AT_ONCE = 8192
 _BLOCK = 512
 """Questions compared with all sentences at once."""
 
@@ -88,6 +90,7 @@ def make_pairs(
     rng: random.Random,
     *,
     unanswered: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[EncoderPair]:
     """One pair for every question that something answers and something else resembles, in the order given.
 
@@ -97,6 +100,7 @@ def make_pairs(
         settings: See `PairSettings`.
         rng: Draws the stretches.
         unanswered: Whether questions that nothing answers make pairs too, without what is right.
+        progress: Called with a line now and then: sentences of many pages take minutes.
     """
     sentences = list(
         dict.fromkeys(sentence for q in questions for sentence in (*q.right, *q.near) if sentence.text)
@@ -104,11 +108,13 @@ def make_pairs(
     asked_about = [question for question in questions if question.right or unanswered]
     if not asked_about or not sentences:
         return []
-    pool = embedder.encode([as_evidence(sentence) for sentence in sentences])
+    pool = _embed_all([as_evidence(sentence) for sentence in sentences], embedder, progress)
     place = {sentence: number for number, sentence in enumerate(sentences)}
     pairs = []
     for start in range(0, len(asked_about), _BLOCK):
         block = asked_about[start : start + _BLOCK]
+        if start % (_BLOCK * 16) == 0:
+            progress(f"look-alikes of {start:,} of {len(asked_about):,} questions")
         asked = embedder.encode([q.question for q in block])
         nearest = _nearest(asked, pool, settings.look_alikes)
         for question, vector, places in zip(block, asked, nearest, strict=True):
@@ -134,6 +140,17 @@ def make_pairs(
             if pair.look_alikes or pair.beside:
                 pairs.append(pair)
     return pairs
+
+
+def _embed_all(texts: Sequence[str], embedder: Embedder, progress: Callable[[str], None]) -> Vectors:
+    """Vectors (N, D) of texts, with the time that is left."""
+    started, vectors = time.monotonic(), []
+    for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+        vectors.append(embedder.encode(texts[start : start + _EMBEDDED_AT_ONCE]))
+        done = min(start + _EMBEDDED_AT_ONCE, len(texts))
+        left = (time.monotonic() - started) / done * (len(texts) - done)
+        progress(f"embedded {done:,} of {len(texts):,} sentences, about {left / 60:.0f} minutes left")
+    return np.concatenate(vectors)
 
 
 def _wrong(

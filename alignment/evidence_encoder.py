@@ -91,6 +91,7 @@ def pairs_once(
     kept: PairSettings | None = None,
     unanswered: bool = False,
     name: str = "pairs",
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[EncoderPair]:
     """The pairs, made once for a work folder and these settings: to find the look-alikes takes minutes, and a run may be resumed.
 
@@ -101,6 +102,7 @@ def pairs_once(
         kept: What a pair keeps.
         unanswered: See `make_pairs`.
         name: Of the file.
+        progress: See `make_pairs`.
     """
     kept = kept or PairSettings()
     path = settings.work_dir / f"{name}.jsonl"
@@ -110,7 +112,7 @@ def pairs_once(
         if first == made_from:
             return [_read_pair(row) for row in rows]
     rng = random.Random(settings.seed)  # noqa: S311 -- data, not secrets
-    pairs = make_pairs(questions, embedder, kept, rng, unanswered=unanswered)
+    pairs = make_pairs(questions, embedder, kept, rng, unanswered=unanswered, progress=progress)
     with written_atomically(path) as file:
         file.write("\n".join([made_from, *(json.dumps(asdict(pair)) for pair in pairs)]) + "\n")
     return pairs
@@ -143,7 +145,7 @@ def train(settings: EncoderSettings, progress: Callable[[str], None] = lambda _:
     learn, held_out = collect(settings)
     embedder = SentenceTransformerEmbedder(tuned=settings.start)
     progress(f"{len(learn):,} questions to learn from, {len(held_out):,} held out; looking for look-alikes")
-    pairs = replayed(pairs_once(learn, embedder, settings), learn, settings)
+    pairs = replayed(pairs_once(learn, embedder, settings, progress=progress), learn, settings)
     if not pairs:
         raise TrainingError("no question has an answer and a look-alike: there is nothing to learn from")
     run = _Run(settings, pairs, embedder.directory)
