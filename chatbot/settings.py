@@ -147,7 +147,7 @@ class AbstentionSettings:
     """Fitted weight of the share of the question's content words found in the evidence."""
     judge: bool = True
     """Whether the embedded model that reads question and evidence together decides instead; the four values above then decide nothing."""
-    judge_threshold: float = 0.27
+    judge_threshold: float = 0.15
     """Below this probability that the evidence answers the refusal is given. 0 never refuses, 1 always."""
 
     def __post_init__(self) -> None:
