@@ -127,8 +127,12 @@ def build_snapshot(
         lambda done: progress(StageProgress(stage="snapshot", done=done, total=total, note="judgements")),
     )
     report = _rate(judged, settings, seed, raters, known)
-    if report.quarantined:
-        judged = reader.read(waiting, quarantined={rater.labeler_id for rater in report.quarantined})
+    # Who was excluded by a reviewer may have given demonstrations only, or judged held-out questions only: then there is no estimate.
+    left_out_people = {rater.labeler_id for rater in report.quarantined} | set(
+        known.excluded if known else ()
+    )
+    if left_out_people:
+        judged = reader.read(waiting, quarantined=left_out_people)
     judged.weigh(report.weights())
     examples, left_out = make_examples(
         chosen,

@@ -206,6 +206,15 @@ def test_somebody_left_out_by_a_reviewer_teaches_nothing(tmp_path: Path) -> None
     assert ["left out by a reviewer"] == [rater.reason for rater in loaded.raters if rater.labeler_id == "bo"]
 
 
+def test_somebody_left_out_who_only_demonstrated_teaches_nothing_either(tmp_path: Path) -> None:
+    """There is no estimate of such a person, and the reviewer's word holds all the same."""
+    shown = make_judgement(ASKED, "demonstration", "Parking permits is arranged by office 2.", user_id="bo")
+    loaded = _only_judged(tmp_path, shown, known=KnownRaters(excluded=["bo"]))
+
+    assert {"rater in quarantine": 1} == loaded.snapshot.left_out
+    assert [] == list(loaded.train.pairs)
+
+
 def test_who_judges_most_does_not_decide_for_all(tmp_path: Path) -> None:
     """Twenty judgements of one person and one each of three others."""
     rows = [make_judgement(f"{ASKED} {n}", n=n) for n in range(20)]
