@@ -21,6 +21,8 @@ class CycleSettings:
     """Decides the split into training and held-out questions; keep it from cycle to cycle."""
     reward_weight: float = 1.0
     """Of the reward model in the reward; its scores have a standard deviation of about 1."""
+    uncertainty_weight: float = 0.5
+    """Of the disagreement among the reward model's members, a standard deviation, subtracted from their mean score."""
     groundedness_weight: float = 1.0
     """Of the share of an answer's sentences that its citations support, 0 to 1."""
     reference_weight: float = 1.0
@@ -48,6 +50,8 @@ class CycleSettings:
         weights = {
             name: getattr(self, name) for name in ("reward_weight", "groundedness_weight", "reference_weight")
         }
+        if self.uncertainty_weight < 0:
+            raise ValueError(f"uncertainty_weight={self.uncertainty_weight} must be 0 or more")
         if min(weights.values()) < 0 or sum(weights.values()) == 0:
             raise ValueError(f"{weights}: none may be negative, and one must be above 0")
         for name in ("judge_min_judgements", "gate_questions", "gate_batch", "suite_probes"):

@@ -54,6 +54,7 @@ def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings)
     """
     from alignment.reward_functions import (
         CautiousOnRefusals,
+        CautiousReward,
         GroundednessReward,
         ReferenceReward,
         RewardOfShownText,
@@ -62,7 +63,8 @@ def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings)
     from alignment.reward_model import RewardModel
 
     learned: RewardFunction = RewardOfShownText(
-        RewardModel.load(reward_dir), rejected=settings.rejected_score
+        CautiousReward(RewardModel.load(reward_dir), uncertainty_weight=settings.uncertainty_weight),
+        rejected=settings.rejected_score,
     )
     judged = [text for row in data.train.judgements for text in row.completions]
     if sum(map(is_refusal, judged)) < settings.judged_refusals:

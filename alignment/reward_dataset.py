@@ -9,7 +9,7 @@ completions one by one (`reward_scoring.py` finds out which).
 Nothing is dropped in silence: a prompt that is too long loses its beginning, never its completion; a completion that alone does not
 fit is counted.
 
-Shapes: B elements, K completions (padded), T tokens, P judged pairs, R ratings.
+Shapes: B elements, K completions (padded), T tokens, P judged pairs, R ratings, M members of the ensemble.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from alignment.padding import encode_completion, encode_prompt
 from alignment.records import RankedCompletions
 from alignment.tie_likelihood import TIE, pairs_of_ranking
-from alignment.trait_model import TraitModel
+from alignment.trait_model import TraitModel, score_by_each
 from chatbot.prompt import without_evidence
 
 PromptContext = Literal["full", "question"]
@@ -40,12 +40,14 @@ class Encoder:
     max_length: int
     """Prompt and one completion together, in tokens."""
     context: PromptContext
-    traits: TraitModel | None = None
-    """Scored beside the model."""
+    traits: tuple[TraitModel, ...] = ()
+    """Scored beside the model: one for each of its members, or none."""
+    members: int = 1
+    """Scores that the model gives each completion."""
 
-    def offset(self, prompt: str, completion: str) -> float:
-        """What a completion's traits are worth, in nats."""
-        return self.traits.score(prompt, completion) if self.traits else 0.0
+    def offset(self, prompt: str, completion: str) -> tuple[float, ...]:
+        """(M,) what a completion's traits are worth to each member, in nats."""
+        return score_by_each(self.traits, prompt, completion) if self.traits else (0.0,) * self.members
 
     def prompt(self, prompt: str, room: int) -> list[int]:
         """The prompt's last `room` tokens, after taking the evidence out where the context is the question alone."""
@@ -64,9 +66,11 @@ class Element:
     """One prompt, its distinct completions, and what was said about them."""
 
     prompt: list[int]
+    question_id: str = ""
+    """Whose judgements every member weighs in its own way."""
     completions: list[list[int]] = field(default_factory=list)
-    offsets: list[float] = field(default_factory=list)
-    """What each completion's traits are worth, in nats; the model's score is added."""
+    offsets: list[tuple[float, ...]] = field(default_factory=list)
+    """(K, M) what each completion's traits are worth to each member, in nats; the model's score is added."""
     pairs: list[tuple[int, int, int, float]] = field(default_factory=list)
     """(first, second, outcome, weight)."""
     ratings: list[tuple[int, float, float]] = field(default_factory=list)
@@ -142,7 +146,7 @@ def _find_element(
         new = sum(text not in indices for text in judgement.completions)
         if element.prompt == prompt and len(element.completions) + new <= MAX_COMPLETIONS:
             return element, indices, was_cut
-    element, indices = Element(prompt=prompt), {}
+    element, indices = Element(prompt=prompt, question_id=judgement.question_id), {}
     elements.append(element)
     open_elements[judgement.prompt] = (element, indices)
     return element, indices, was_cut
@@ -228,7 +232,7 @@ def _place(row: int, at: int, ids: Sequence[int], position: int, segment: int, *
 class JudgementCollator:
     """Elements, as dictionaries from a dataset, to a batch with shared prompts and flat judgement tensors.
 
-    Adds to `lay_out`: `offsets` (B, K), 0 where there is no completion; `pairs` (P, 4) int64 of element, first, second, outcome; `pair_weights` (P,); `ratings` (R, 2) int64 of element,
+    Adds to `lay_out`: `offsets` (B, K, M), 0 where there is no completion; `member_weights` (B, M); `pairs` (P, 4) int64 of element, first, second, outcome; `pair_weights` (P,); `ratings` (R, 2) int64 of element,
     completion; `rating_labels` (R,); `rating_weights` (R,); `n_judgements` ().
     """
 
@@ -237,13 +241,15 @@ class JudgementCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Collate."""
         batch = lay_out([(row["prompt"], row["completions"]) for row in rows], self.pad_id)
-        offsets = torch.zeros(batch["ends"].shape, dtype=torch.float32)
+        weights = torch.tensor([row["member_weights"] for row in rows], dtype=torch.float32)
+        offsets = torch.zeros(*batch["ends"].shape, weights.shape[1], dtype=torch.float32)
         for at, row in enumerate(rows):
             offsets[at, : len(row["offsets"])] = torch.tensor(row["offsets"], dtype=torch.float32)
         pairs = [(at, *map(int, pair[:3])) for at, row in enumerate(rows) for pair in row["pairs"]]
         ratings = [(at, int(rating[0])) for at, row in enumerate(rows) for rating in row["ratings"]]
         return batch | {
             "offsets": offsets,
+            "member_weights": weights,
             "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 4),
             "pair_weights": torch.tensor(
                 [pair[3] for row in rows for pair in row["pairs"]], dtype=torch.float32

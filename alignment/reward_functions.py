@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from alignment.answer_metrics import token_f1
 from alignment.records import RewardFunction, RolloutPrompt
+from alignment.reward_ensemble import cautious_score
 from chatbot.grounding import check
 from chatbot.judgements import judged_text, numbers_of
 from chatbot.prompt import is_refusal, strip_citations
@@ -157,6 +159,46 @@ class CautiousOnRefusals:
             min(score, self._most) if is_refusal(text) and prompt.answerable is not False else score
             for prompt, text, score in zip(prompts, completions, scores, strict=True)
         ]
+
+
+class EnsembleReward(Protocol):
+    """A learned reward of M members; `RewardModel` is one."""
+
+    @property
+    def name(self) -> str:
+        """For metrics and manifests."""
+
+    def score_members(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """(N, M) each member's score of rendered prompts and completions."""
+
+
+class CautiousReward:
+    """A reward model that pays less where its members disagree: a policy that is paid for what the judgements do not decide finds its errors."""
+
+    def __init__(self, reward: EnsembleReward, *, uncertainty_weight: float) -> None:
+        """Wrap a reward model.
+
+        Args:
+            reward: An ensemble; with a single member nothing is subtracted.
+            uncertainty_weight: Of the members' standard deviation, subtracted from their mean (`reward_ensemble.py`).
+
+        Raises:
+            ValueError: the weight is negative.
+        """
+        if uncertainty_weight < 0:
+            raise ValueError(f"uncertainty_weight={uncertainty_weight} must be 0 or more")
+        self._reward = reward
+        self._weight = uncertainty_weight
+
+    @property
+    def name(self) -> str:
+        """That of the reward."""
+        return self._reward.name
+
+    def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+        """One number per completion."""
+        members = self._reward.score_members([prompt.prompt for prompt in prompts], completions)
+        return [cautious_score(scores, self._weight) for scores in members]
 
 
 class WeightedReward:

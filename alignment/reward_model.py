@@ -1,8 +1,9 @@
 """A trained reward model on disk and in memory: text in, standardised scores out.
 
 Knows nothing of how it was trained (`reward_training.py`), of PPO or of who judged. Different from calling a sequence classifier:
-completions of one prompt share one pass over it, batches are filled by tokens, and scores are on a scale that means the same from
-one cycle to the next (mean 0 and deviation 1 over what the SFT policy was taught).
+completions of one prompt share one pass over it, batches are filled by tokens, scores are on a scale that means the same from
+one cycle to the next (mean 0 and deviation 1 over what the SFT policy was taught), and each is the mean of several members
+(`reward_ensemble.py`) whose disagreement can be asked for.
 """
 
 from __future__ import annotations
@@ -26,12 +27,28 @@ class RewardModel:
     """A trained reward model; implements `RewardFunction`."""
 
     def __init__(
-        self, model: Any, encoder: Encoder, *, mean: float, std: float, shares_prompts: bool, bfloat16: bool
+        self,
+        model: Any,
+        encoder: Encoder,
+        *,
+        means: Sequence[float],
+        std: float,
+        shares_prompts: bool,
+        bfloat16: bool,
     ) -> None:
-        """Wrap a classifier; use `load` for one on disk."""
+        """Wrap a classifier; use `load` for one on disk.
+
+        Args:
+            model: With one label for each of M members.
+            encoder: Its tokens and traits.
+            means: (M,) of each member's scores of demonstrations; where a member's scale begins is arbitrary.
+            std: Of the mean member's scores of demonstrations.
+            shares_prompts: See `completion_scores`.
+            bfloat16: Multiply in bfloat16.
+        """
         self.model = model.eval()
         self.encoder = encoder
-        self.mean, self.std = mean, std
+        self.means, self.std = tuple(means), std
         self._shares_prompts, self._bfloat16 = shares_prompts, bfloat16
         self.batch_tokens = 4096
 
@@ -49,21 +66,24 @@ class RewardModel:
 
         try:
             stored = json.loads((directory / REWARD_FILE).read_text(encoding="utf-8"))
-            traits = TraitModel.from_json(stored["traits"]) if stored.get("traits") else None
+            traits = tuple(TraitModel.from_json(member) for member in stored["traits"])
+            means = tuple(map(float, stored["means"]))
             model = AutoModelForSequenceClassification.from_pretrained(
                 directory, dtype=torch.float32, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise TrainingError(
                 f"{directory} holds no reward model that can be read here ({error}): train one with `tacit train reward`"
             ) from error
         model = model.to(device_name()).requires_grad_(False)
-        encoder = Encoder(tokenizer, int(stored["max_length"]), stored["context"], traits)
+        encoder = Encoder(
+            tokenizer, int(stored["max_length"]), stored["context"], traits, members=model.config.num_labels
+        )
         return cls(
             model,
             encoder,
-            mean=float(stored["mean"]),
+            means=means,
             std=float(stored["std"]),
             shares_prompts=takes_shared_prompts(model),
             bfloat16=uses_bfloat16(precision),
@@ -78,8 +98,20 @@ class RewardModel:
         """One standardised score per (prompt, completion); see `RewardFunction`."""
         return self.score_texts([prompt.prompt for prompt in prompts], completions)
 
+    @property
+    def mean(self) -> float:
+        """In nats, of the members' mean score of demonstrations."""
+        return sum(self.means) / len(self.means)
+
     def score_texts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """As `score`, for rendered prompts. A completion that does not fit is cut at its end: it has to get a number."""
+        """As `score`, for rendered prompts."""
+        return [sum(members) / len(members) for members in self.score_members(prompts, completions)]
+
+    def score_members(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """(N, M) each member's standardised score of rendered prompts and completions; their mean is the score.
+
+        A completion that does not fit is cut at its end: it has to get a number.
+        """
         from alignment.reward_dataset import MAX_COMPLETIONS
 
         room = self.encoder.max_length
@@ -97,18 +129,20 @@ class RewardModel:
             groups[group][1].append(ids)
             groups[group][2].append(at)
         found = self.score_elements([(prompt, items) for prompt, items, _ in groups])
-        scores = [
-            self.encoder.offset(prompt, text) for prompt, text in zip(prompts, completions, strict=True)
-        ]
-        for (_, _, places), values in zip(groups, found, strict=True):
-            for place, value in zip(places, values, strict=True):
-                scores[place] = (scores[place] + value - self.mean) / self.std
+        scores: list[list[float]] = [[] for _ in prompts]
+        for (_, _, places), elements in zip(groups, found, strict=True):
+            for place, learned in zip(places, elements, strict=True):
+                offset = self.encoder.offset(prompts[place], completions[place])
+                scores[place] = [
+                    (value + worth - mean) / self.std
+                    for value, worth, mean in zip(learned, offset, self.means, strict=True)
+                ]
         return scores
 
     def score_elements(
         self, elements: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
-    ) -> list[list[float]]:
-        """What the language model says of (prompt ids, completions' ids), before traits are added and scores scaled."""
+    ) -> list[list[list[float]]]:
+        """What the language model's members (M,) say of (prompt ids, completions' ids), before traits are added and scores scaled."""
         from alignment.reward_scoring import score_in_batches
 
         return score_in_batches(

@@ -7,6 +7,7 @@ per judgement is reported beside it, because it also notices a model that is rig
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 
@@ -34,7 +35,7 @@ def measure_judgements(
         return {}
     learned = model.score_elements([(element.prompt, element.completions) for element in elements])
     scores = [
-        [value + offset for value, offset in zip(values, element.offsets, strict=True)]
+        [fmean(value) + fmean(offset) for value, offset in zip(values, element.offsets, strict=True)]
         for values, element in zip(learned, elements, strict=True)
     ]
     n_judgements = sum(element.n_judgements for element in elements)

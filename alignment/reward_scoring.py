@@ -24,12 +24,12 @@ def completion_scores(model: Any, batch: dict[str, Tensor], *, shares_prompts: b
     """Score the completions of a batch made by `lay_out`.
 
     Args:
-        model: `AutoModelForSequenceClassification` with one label.
+        model: `AutoModelForSequenceClassification`; its M labels are the members of an ensemble.
         batch: `input_ids` (B, T), `position_ids` (B, T), `attention_mask` (B, 1, T, T), `ends` (B, K).
         shares_prompts: Whether the model takes such masks (`takes_shared_prompts`); else completions are unrolled into rows.
 
     Returns:
-        (B, K) float32; places without a completion hold a meaningless finite number.
+        (B, K, M) float32; places without a completion hold meaningless finite numbers.
     """
     if not shares_prompts:
         return _scores_one_by_one(model, batch)
@@ -44,7 +44,7 @@ def completion_scores(model: Any, batch: dict[str, Tensor], *, shares_prompts: b
         input_ids=batch["input_ids"], attention_mask=mask, position_ids=batch["position_ids"], use_cache=False
     ).last_hidden_state  # (B, T, H)
     rows = torch.arange(states.shape[0], device=states.device)[:, None]
-    scores: Tensor = model.score(states[rows, batch["ends"]])[..., 0].float()
+    scores: Tensor = model.score(states[rows, batch["ends"]]).float()
     return scores
 
 
@@ -64,8 +64,8 @@ def _scores_one_by_one(model: Any, batch: dict[str, Tensor]) -> Tensor:
     pad_id = model.config.get_text_config().pad_token_id
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
     seen = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    flat = model(input_ids=padded, attention_mask=seen, use_cache=False).logits[:, 0].float()
-    scores = torch.zeros(ends.shape, dtype=torch.float32, device=ids.device)
+    flat = model(input_ids=padded, attention_mask=seen, use_cache=False).logits.float()
+    scores = torch.zeros(*ends.shape, flat.shape[-1], dtype=torch.float32, device=ids.device)
     index = torch.tensor(places, device=ids.device)
     return scores.index_put((index[:, 0], index[:, 1]), flat)
 
@@ -107,8 +107,8 @@ def score_in_batches(
     batch_tokens: int,
     shares_prompts: bool,
     bfloat16: bool,
-) -> list[list[float]]:
-    """Scores of many elements, longest first so that batches are evenly full; returned in the order given.
+) -> list[list[list[float]]]:
+    """Scores of many elements, of each of their completions (M,), longest first so that batches are evenly full; returned in the order given.
 
     Args:
         model: The classifier, in evaluation mode.
@@ -120,7 +120,7 @@ def score_in_batches(
     lengths = [len(prompt) + sum(map(len, completions)) for prompt, completions in elements]
     order = sorted(range(len(elements)), key=lambda index: (-lengths[index], index))
     device = next(model.parameters()).device
-    scores: list[list[float]] = [[] for _ in elements]
+    scores: list[list[list[float]]] = [[] for _ in elements]
     at = 0
     while at < len(order):
         size = max(1, batch_tokens // max(lengths[order[at]], 1))

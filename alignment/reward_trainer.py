@@ -36,9 +36,15 @@ class TieLikelihood(nn.Module):
         """Weighted sum of the negative log-likelihoods of a batch's judgements, in nats.
 
         Args:
-            scores: (B, K) float32.
-            batch: `pairs`, `pair_weights`, `ratings`, `rating_labels`, `rating_weights` of `JudgementCollator`.
+            scores: (B, K, M) float32; the sum is the mean over the M members, each with its own weights of the elements.
+            batch: `pairs`, `pair_weights`, `ratings`, `rating_labels`, `rating_weights`, `member_weights` of `JudgementCollator`.
         """
+        members = range(scores.shape[-1])
+        found = [self._of_member(scores[..., m], batch["member_weights"][:, m], batch) for m in members]
+        return torch.stack(found).mean()
+
+    def _of_member(self, scores: Tensor, shares: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Of one member's scores (B, K), with its weights (B,) of the elements."""
         pairs, ratings = batch["pairs"], batch["ratings"]
         total = (
             scores.sum() * 0.0
@@ -46,11 +52,11 @@ class TieLikelihood(nn.Module):
         if len(pairs):
             first, second = scores[pairs[:, 0], pairs[:, 1]], scores[pairs[:, 0], pairs[:, 2]]
             said = comparison_log_likelihood(first, second, pairs[:, 3], self.log_nu)
-            total = total - (batch["pair_weights"] * said).sum()
+            total = total - (batch["pair_weights"] * shares[pairs[:, 0]] * said).sum()
         if len(ratings):
             rated = scores[ratings[:, 0], ratings[:, 1]]
             said = rating_log_likelihood(rated, batch["rating_labels"], self.threshold)
-            total = total - (batch["rating_weights"] * said).sum()
+            total = total - (batch["rating_weights"] * shares[ratings[:, 0]] * said).sum()
         return total
 
 
@@ -63,7 +69,11 @@ class JudgementTrainer(QuietTrainerMixin, RewardTrainer):
     def __init__(self, *args: Any, shares_prompts: bool, **kwargs: Any) -> None:
         """As `RewardTrainer`; `shares_prompts` says how completions are scored."""
         self._shares_prompts = shares_prompts
+        model = kwargs["model"]
+        members = model.config.num_labels
+        model.config.num_labels = 1  # TRL refuses a reward model with several scores; it never looks again
         super().__init__(*args, **kwargs)
+        model.config.num_labels = members
 
     def _prepare_dataset(self, dataset: Any, *_args: Any, **_kwargs: Any) -> Any:
         return dataset  # already token ids, already counted

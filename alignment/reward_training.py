@@ -6,7 +6,9 @@ Knows nothing of PPO, of the database or of who judged. Different from the textb
 2. Completions of one prompt share one pass over it (`reward_dataset.py`).
 3. After training, scores are shifted and scaled so that completions the SFT policy was taught have mean 0 and deviation 1: the
    reward then means the same from one cycle to the next, and 0 is "as good as a demonstration".
-4. Over-long prompts lose their beginning, never the completion; what still does not fit is counted.
+4. The model is an ensemble: M heads and M fits of the traits on one trunk, each with its own weights of the questions
+   (`reward_ensemble.py`). Their mean is the score.
+5. Over-long prompts lose their beginning, never the completion; what still does not fit is counted.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
@@ -59,6 +62,9 @@ class RewardSettings:
     """Pull of all scores towards 0 (Eisenstein et al. 2023, arXiv:2312.09244, eq. 2): comparisons alone leave their level open."""
     traits: bool = True
     """Start from what is learned of the answers' visible traits (`answer_traits.py`); the language model learns the rest."""
+    members: int = 4
+    """Heads and fits of the traits, each with its own weights of the questions; where they disagree the judgements do not decide. 1 for a
+    plain reward model."""
     max_steps: int = -1
     """Stop after this many optimiser steps; -1 for the whole of `epochs`."""
     precision: Precision = "auto"
@@ -71,7 +77,7 @@ class RewardSettings:
         for name in ("epochs", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("batch_size", "micro_batch_size"):
+        for name in ("batch_size", "micro_batch_size", "members"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.batch_size % self.micro_batch_size:
@@ -114,7 +120,8 @@ def train_reward(
         anchors: Completions whose scores get mean 0 and deviation 1, normally the SFT rows; none takes the judged completions.
 
     Returns:
-        Metrics `loss`, `n_judgements`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `n_steps`, and with
+        Metrics `loss`, `n_judgements`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `n_steps`, `disagreement` (mean
+        standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
         `held_out`: `held_out_pair_accuracy` (pairs that are not ties), `held_out_rating_accuracy`, `held_out_log_likelihood`
         (nats per judgement), `held_out_tie_rate`, `n_held_out`.
 
@@ -123,14 +130,17 @@ def train_reward(
         RunCancelled: from `progress`.
     """
     from alignment.reward_dataset import Encoder, encode_judgements
+    from alignment.reward_ensemble import bootstrap_shares
     from alignment.reward_model import RewardModel
     from alignment.reward_report import measure_judgements
-    from alignment.trait_model import fit_traits
+    from alignment.trait_model import fit_members
 
     started = time.monotonic()
-    model, tokenizer = _load(init_dir, settings.seed)
-    traits = fit_traits(judgements) if settings.traits and judgements else None
-    encoder = Encoder(tokenizer, settings.max_length, settings.context, traits)
+    model, tokenizer = _load(init_dir, settings.seed, settings.members)
+    asked = [judgement.question_id for judgement in judgements]
+    shares = bootstrap_shares(asked, settings.members, settings.seed)
+    traits = tuple(fit_members(judgements, shares)) if settings.traits and judgements else ()
+    encoder = Encoder(tokenizer, settings.max_length, settings.context, traits, settings.members)
     encoded = encode_judgements(judgements, encoder)
     if not any(element.pairs or element.ratings for element in encoded.elements):
         raise TrainingError(
@@ -138,14 +148,15 @@ def train_reward(
         )
     if encoded.n_dropped or encoded.n_cut:
         _log.warning("reward_judgements_too_long", n_dropped=encoded.n_dropped, n_cut=encoded.n_cut)
-    loss, n_steps, shares_prompts = _fit(settings, model, encoder, encoded, out_dir, progress)
+    share_of = dict(zip(asked, shares.tolist(), strict=True))
+    loss, n_steps, shares_prompts = _fit(settings, model, encoder, encoded, share_of, out_dir, progress)
     likelihood = model.likelihood
     del model.likelihood
     log_nu, threshold = float(likelihood.log_nu.detach()), float(likelihood.threshold.detach())
     raw = RewardModel(
         model,
         encoder,
-        mean=0.0,
+        means=(0.0,) * settings.members,
         std=1.0,
         shares_prompts=shares_prompts,
         bfloat16=uses_bfloat16(settings.precision),
@@ -155,7 +166,7 @@ def train_reward(
         for j in judgements
         for text in j.completions
     ]
-    mean, std = _scale(raw, anchored)
+    means, std, disagreement = _scale(raw, anchored)
     metrics = {
         "loss": loss,
         "n_judgements": float(len(judgements)),
@@ -165,16 +176,17 @@ def train_reward(
         "log_nu": log_nu,
         "rating_threshold": threshold,
         "n_steps": float(n_steps),
+        "disagreement": disagreement,
         **measure_judgements(raw, encode_judgements(held_out, encoder), log_nu=log_nu, threshold=threshold),
     }
-    _refuse_broken(metrics | {"score_mean": mean, "score_std": std})
-    _export(model, encoder, out_dir, mean, std, metrics)
+    _refuse_broken(metrics | {"score_mean": sum(means), "score_std": std})
+    _export(model, encoder, out_dir, means, std, metrics)
     seconds = time.monotonic() - started
     _log.info("reward_done", seconds=round(seconds, 1), shares_prompts=shares_prompts, **metrics)
     return StageResult(stage="reward", path=out_dir, metrics=metrics, seconds=seconds)
 
 
-def _load(init_dir: Path, seed: int) -> tuple[Any, Any]:
+def _load(init_dir: Path, seed: int, members: int = 1) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -187,7 +199,7 @@ def _load(init_dir: Path, seed: int) -> tuple[Any, Any]:
     transformers_logging.set_verbosity_error()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            init_dir, num_labels=1, dtype=torch.float32, local_files_only=True
+            init_dir, num_labels=members, dtype=torch.float32, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(init_dir, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -196,7 +208,7 @@ def _load(init_dir: Path, seed: int) -> tuple[Any, Any]:
     finally:
         transformers_logging.set_verbosity(verbosity)
     ensure_padding(tokenizer, model)
-    # A small head: all scores begin near 0, where the likelihood's scalars were set to fit the data.
+    # Small heads: all scores begin near 0, where the likelihood's scalars were set to fit the data.
     torch.nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(model.score.weight.shape[-1]))
     return model, tokenizer
 
@@ -206,10 +218,11 @@ def _fit(
     model: Any,
     encoder: Encoder,
     encoded: EncodedJudgements,
+    share_of: Mapping[str, Sequence[float]],
     out_dir: Path,
     progress: ProgressFn,
 ) -> tuple[float, int, bool]:
-    """Train in place; returns the mean loss, the number of steps, and whether prompts were shared."""
+    """Train in place, each member (M,) with its weights of the questions; returns the mean loss, the number of steps, and whether prompts were shared."""
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
@@ -222,14 +235,15 @@ def _fit(
     shares_prompts = takes_shared_prompts(model.to(device_name()))
     traits, tokenizer = encoder.traits, encoder.tokenizer
     model.likelihood = TieLikelihood(
-        traits.log_nu if traits else log_nu_at_tie_rate(encoded.tie_rate),
-        traits.threshold if traits else threshold_at_up_rate(encoded.up_rate),
+        fmean(t.log_nu for t in traits) if traits else log_nu_at_tie_rate(encoded.tie_rate),
+        fmean(t.threshold for t in traits) if traits else threshold_at_up_rate(encoded.up_rate),
     )
     rows = [
         {
             "prompt": element.prompt,
             "completions": element.completions,
-            "offsets": element.offsets,
+            "offsets": [list(offset) for offset in element.offsets],
+            "member_weights": list(share_of[element.question_id]),
             "pairs": [list(map(float, pair)) for pair in element.pairs],
             "ratings": [list(map(float, rating)) for rating in element.ratings],
             "n_judgements": float(element.n_judgements),
@@ -288,13 +302,19 @@ def _trainer_settings(settings: RewardSettings, out_dir: Path, n_rows: int) -> A
     )
 
 
-def _scale(model: RewardModel, anchors: Sequence[PromptCompletion], most: int = 512) -> tuple[float, float]:
-    """Mean and deviation of the anchors' scores; of an even sample where there are many."""
+def _scale(
+    model: RewardModel, anchors: Sequence[PromptCompletion], most: int = 512
+) -> tuple[list[float], float, float]:
+    """Each member's mean (M,), the deviation of the members' mean, and their mean disagreement in that deviation.
+
+    Of an even sample of the anchors where there are many.
+    """
     chosen = anchors[:: max(1, math.ceil(len(anchors) / most))]
-    scores = model.score_texts([row.prompt for row in chosen], [row.completion for row in chosen])
-    mean = sum(scores) / len(scores)
-    variance = sum((score - mean) ** 2 for score in scores) / len(scores)
-    return mean, max(math.sqrt(variance), 1e-3)
+    members = model.score_members([row.prompt for row in chosen], [row.completion for row in chosen])
+    means = [fmean(column) for column in zip(*members, strict=True)]
+    std = max(pstdev([fmean(row) for row in members]), 1e-3)
+    spreads = [pstdev([score - mean for score, mean in zip(row, means, strict=True)]) for row in members]
+    return means, std, fmean(spreads) / std
 
 
 def _refuse_broken(metrics: dict[str, float]) -> None:
@@ -309,7 +329,7 @@ def _export(
     model: Any,
     encoder: Encoder,
     out_dir: Path,
-    mean: float,
+    means: Sequence[float],
     std: float,
     metrics: dict[str, float],
 ) -> None:
@@ -319,11 +339,11 @@ def _export(
     model.save_pretrained(out_dir)
     encoder.tokenizer.save_pretrained(out_dir)
     stored = {
-        "mean": mean,
+        "means": list(means),
         "std": std,
         "max_length": encoder.max_length,
         "context": encoder.context,
-        "traits": encoder.traits.to_json() if encoder.traits else None,
+        "traits": [member.to_json() for member in encoder.traits],
         "metrics": metrics,
     }
     (out_dir / REWARD_FILE).write_text(json.dumps(stored, indent=2, sort_keys=True), encoding="utf-8")

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alignment.answer_traits import TRAITS, describe
@@ -50,7 +52,10 @@ class TraitModel:
 
     def score(self, prompt: str, completion: str) -> float:
         """What a completion's traits are worth, in nats."""
-        traits = describe(prompt, completion)
+        return self.score_traits(describe(prompt, completion))
+
+    def score_traits(self, traits: Sequence[float]) -> float:
+        """As `score`, of traits already read."""
         return sum(
             weight * (value - mean) / deviation
             for weight, value, mean, deviation in zip(
@@ -96,18 +101,40 @@ def fit_traits(judgements: Sequence[RankedCompletions]) -> TraitModel:
     Args:
         judgements: Rankings and ratings; weights are relative.
     """
+    return fit_members(judgements, np.ones((len(judgements), 1)))[0]
+
+
+def fit_members(judgements: Sequence[RankedCompletions], shares: NDArray[np.float64]) -> list[TraitModel]:
+    """One fit for each way of weighing the judgements; the penalty and the scale of the traits are those of all judgements.
+
+    Args:
+        judgements: N rankings and ratings.
+        shares: (N, M) factors of their weights (`bootstrap_shares`).
+    """
     data, means, deviations = standardise(read_traits(judgements))
     start = start_of(data)
     penalty = choose_penalty(data, start)
-    weights, scalars = fit_weights(data, penalty, start)
-    return TraitModel(
-        weights=tuple(weights.tolist()),
-        means=tuple(means.tolist()),
-        deviations=tuple(deviations.tolist()),
-        log_nu=float(scalars[0]),
-        threshold=float(scalars[1]),
-        penalty=penalty,
-    )
+    fits = [
+        fit_weights(replace(data, weights=data.weights * torch.from_numpy(member)), penalty, start)
+        for member in np.ascontiguousarray(shares.T)
+    ]
+    return [
+        TraitModel(
+            weights=tuple(weights.tolist()),
+            means=tuple(means.tolist()),
+            deviations=tuple(deviations.tolist()),
+            log_nu=float(scalars[0]),
+            threshold=float(scalars[1]),
+            penalty=penalty,
+        )
+        for weights, scalars in fits
+    ]
+
+
+def score_by_each(models: Sequence[TraitModel], prompt: str, completion: str) -> tuple[float, ...]:
+    """(M,) what a completion's traits are worth to each of several fits, in nats; the traits are read once."""
+    traits = describe(prompt, completion)
+    return tuple(model.score_traits(traits) for model in models)
 
 
 def start_of(data: TraitData) -> Tensor:

@@ -77,9 +77,7 @@ def load_value_model(
     from transformers import AutoModelForSequenceClassification
 
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(directory), dtype=torch.float32, num_labels=1
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(str(directory), dtype=torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(
