@@ -49,11 +49,15 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their own module up here while the file is being run.
     sys.modules[spec.name] = module
+    # As for `python FILE.py`: what lies beside it can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
         raise UsageError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
     return module
 
 

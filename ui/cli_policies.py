@@ -88,6 +88,13 @@ def show_policy(context: Context, policy_id: str) -> None:
     type=click.FloatRange(0),
     help="0 compares the answers as served.",
 )
+@click.option(
+    "--best-of",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of NEW take the best of so many samples by the reward of its cycle; OLD answers as served.",
+)
 @click.option("--seed", default=0, show_default=True)
 @command_options
 def compare(
@@ -99,6 +106,7 @@ def compare(
     collections: tuple[str, ...],
     samples: int,
     temperature: float,
+    best_of: int,
     seed: int,
 ) -> None:
     """Win rate of NEW against OLD on the same questions, ties counting half, with its 95% interval."""
@@ -115,6 +123,7 @@ def compare(
             collections=list(collections) or None,
             samples=samples,
             temperature=temperature,
+            best_of=best_of,
             seed=seed,
             progress=lambda done, total: update(done, total, ""),
         )

@@ -6,7 +6,7 @@ Knows nothing of how either was trained. Retrieval is done once for each questio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,12 @@ def compare_policies(
     temperature: float,
     seed: int,
     progress: Callable[[int, int], None],
+    best_of: int = 1,
 ) -> dict[str, Any]:
     """Win rate of `new` against `old`.
+
+    With `best_of` above 1 the new policy writes so many samples at `temperature` and the reward of its cycle, the one PPO maximises, chooses among them; the
+    old policy answers as served.
 
     Returns:
         `{"win_rate", "interval", "n", "judge", "ties", "key_fact_recall", "mean_words", "abstained"}`; the last three hold a figure
@@ -42,7 +46,7 @@ def compare_policies(
 
     Raises:
         NotFoundError: no such policy, or no questions or judge left by a cycle.
-        UsageError: several samples at temperature 0.
+        UsageError: several samples at temperature 0, or of one that is the best of several.
     """
     from alignment.evaluation import judge_answer, policy_metrics
     from alignment.win_rate import win_rate
@@ -52,24 +56,29 @@ def compare_policies(
         raise UsageError(
             "several samples at temperature 0 are all the same: give --temperature 0.7, or --samples 1"
         )
+    if best_of > 1 and (samples > 1 or temperature == 0):
+        raise UsageError(
+            "the best of several is one answer, from samples: give --temperature 0.8, and --samples 1"
+        )
     judge = _judge(services, new, preferences, seed)
     asked = load_questions(questions) if questions else _held_out_questions(services, new)
-    ours, theirs = _answer_all(
-        services,
-        (new, old),
-        [q.question for q in asked],
-        collections=collections,
-        samples=samples,
-        sampling=Sampling(
-            temperature=temperature, seed=seed, max_new_tokens=services.settings.assistant.max_new_tokens
-        ),
-        progress=progress,
+    sampling = Sampling(
+        temperature=temperature, seed=seed, max_new_tokens=services.settings.assistant.max_new_tokens
     )
-    result = win_rate(ours, theirs, judge, seed=seed)
+    writers = (
+        _Writer(services, new, sampling, max(samples, best_of)),
+        _Writer(services, old, replace(sampling, temperature=0.0) if best_of > 1 else sampling, samples),
+    )
+    ours, theirs = _answer_all(writers, [q.question for q in asked], collections, progress)
+    if best_of > 1:
+        ours = [[answer] for answer in _best(services, new, ours)]
+    flat = [[answer for answers in of_policy for answer in answers] for of_policy in (ours, theirs)]
+    result = win_rate(flat[0], flat[1], judge, seed=seed)
     repeated = [q for q in asked for _ in range(samples)]
+    names = (new if best_of == 1 else f"{new}, best of {best_of}", old)
     metrics = {
         name: policy_metrics([judge_answer(q, a) for q, a in zip(repeated, answers, strict=True)])
-        for name, answers in ((new, ours), (old, theirs))
+        for name, answers in zip(names, flat, strict=True)
     }
     return {
         "win_rate": result.win_rate,
@@ -118,22 +127,52 @@ def _held_out_questions(services: Services, new: str) -> Sequence[Any]:
     return [question_of(prompt) for prompt in held_out]
 
 
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A policy that writes `n` answers to each question."""
+
+    services: Services
+    policy_id: str
+    sampling: Sampling
+    n: int
+
+    def write(self, question: str, number: int, collections: Sequence[str] | None) -> list[Answer]:
+        """Answer one question; `number` tells its draws from those of the others."""
+        assistant = self.services.assistant
+        prepared = assistant.prepare(
+            question, self.services.reader(None), collections=collections, policy_id=self.policy_id
+        )
+        drawn = replace(self.sampling, seed=(self.sampling.seed or 0) * 1_000_003 + number)
+        # One round: samples are not made to differ, or the best of n would be that of more than n.
+        return assistant.sample_many([prepared], self.n, drawn, self.policy_id, rounds=1)[0]
+
+
 def _answer_all(
-    services: Services,
-    policies: tuple[str, str],
+    writers: Sequence[_Writer],
     questions: Sequence[str],
-    *,
     collections: Sequence[str] | None,
-    samples: int,
-    sampling: Sampling,
     progress: Callable[[int, int], None],
-) -> tuple[list[Answer], list[Answer]]:
-    reader = services.reader(None)
-    answers: tuple[list[Answer], list[Answer]] = ([], [])
+) -> list[list[list[Answer]]]:
+    """Answers of each writer to each question."""
+    answers: list[list[list[Answer]]] = [[] for _ in writers]
     for done, question in enumerate(questions, start=1):
-        for policy, collected in zip(policies, answers, strict=True):
-            prepared = services.assistant.prepare(question, reader, collections=collections, policy_id=policy)
-            drawn = replace(sampling, seed=(sampling.seed or 0) * 1_000_003 + done)
-            collected.extend(services.assistant.sample(prepared, samples, drawn, policy))
+        for writer, collected in zip(writers, answers, strict=True):
+            collected.append(writer.write(question, done, collections))
         progress(done, len(questions))
     return answers
+
+
+def _best(services: Services, policy_id: str, samples: Sequence[Sequence[Answer]]) -> list[Answer]:
+    from alignment.best_of_n import choose_best
+    from alignment.ppo_inputs import make_reward
+    from alignment.snapshot import load_snapshot
+    from ui.training import load_training_settings
+
+    directory = _run_directory(services, policy_id) / "reward"
+    snapshot = services.registry.get(policy_id).manifest.get("snapshot")
+    if not snapshot or not directory.is_dir():
+        raise NotFoundError(f"the cycle of {policy_id} left no reward model behind: leave --best-of out")
+    reward = make_reward(
+        load_snapshot(Path(str(snapshot))), directory, load_training_settings(services).cycle
+    )
+    return choose_best(samples, reward, services.serving.generator(policy_id).render)

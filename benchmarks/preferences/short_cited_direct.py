@@ -29,10 +29,10 @@ def topic_words(text: str) -> set[str]:
     return {word[:5] for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in ASKING_WORDS}
 
 
-def on_topic(question: str, answer: Any) -> float:
-    """Share of the question's topic words that the answer uses, in [0, 1]."""
+def on_topic(question: str, text: str) -> float:
+    """Share of the question's topic words that a text uses, in [0, 1]."""
     asked = topic_words(question)
-    return len(asked & topic_words(answer.text)) / len(asked) if asked else 1.0
+    return len(asked & topic_words(text)) / len(asked) if asked else 1.0
 
 
 def taste(question: str, answer: Any) -> float:
@@ -41,7 +41,7 @@ def taste(question: str, answer: Any) -> float:
         return WORTH_OF_ABSTAINING
     text = re.sub(r"\s*\[\d+\]", "", answer.text)
     n_words = len(text.split())
-    score = on_topic(question, answer)
+    score = on_topic(question, answer.text)
     score -= 0.0 if answer.citations else 1.0
     score -= max(0, n_words - WORDS_WANTED) / WORDS_WANTED
     score -= 0.5 * (n_words < 4)
@@ -52,7 +52,12 @@ def taste(question: str, answer: Any) -> float:
 
 def short_cited_direct(question: str, answers: Sequence[Any]) -> list[list[int]]:
     """Best first; answers whose worth rounds to the same tenth are equal."""
-    scores = {i: round(taste(question, a), 1) for i, a in enumerate(answers)}
+    return ranked([taste(question, answer) for answer in answers])
+
+
+def ranked(worths: Sequence[float]) -> list[list[int]]:
+    """Indices best first; those whose worth rounds to the same tenth are equal."""
+    scores = {i: round(worth, 1) for i, worth in enumerate(worths)}
     ranking: list[list[int]] = []
     for index in sorted(scores, key=lambda i: -scores[i]):
         if ranking and scores[ranking[-1][0]] == scores[index]:

@@ -156,6 +156,28 @@ def test_the_held_out_judge_compares_the_policies(done: tuple[Services, CycleRes
     assert 0 < figures["n"]
 
 
+def test_the_best_of_four_is_chosen_by_the_reward_of_the_cycle(done: tuple[Services, CycleResult]) -> None:
+    """What the policy could reach without learning; the other policy answers as served."""
+    from ui.comparing import compare_policies
+
+    services, result = done
+    figures = compare_policies(
+        services,
+        new=str(result.policy_id),
+        old="base",
+        questions=None,
+        preferences=None,
+        collections=None,
+        samples=1,
+        temperature=0.8,
+        seed=0,
+        best_of=4,
+        progress=lambda _done, _total: None,
+    )
+
+    assert {f"{result.policy_id}, best of 4", "base"} == set(figures["mean_words"])
+
+
 def test_the_promoted_policy_can_be_rolled_back(done: tuple[Services, CycleResult]) -> None:
     """And promoted again."""
     services, result = done

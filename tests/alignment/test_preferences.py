@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,3 +69,17 @@ def test_a_function_is_loaded_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "a:b.py").write_text("def prefer(question, answers): return [[0]]")
 
     assert [[0]] == load_preferences(f"{tmp_path / 'a:b.py'}:prefer")("Why?", ANSWERS[:1])
+
+
+def test_a_function_may_use_what_lies_beside_its_file(tmp_path: Path) -> None:
+    """As for a script; afterwards the path is as it was."""
+    (tmp_path / "shared_taste_of_this_test.py").write_text("BEST = 1\n", "utf-8")
+    (tmp_path / "mine.py").write_text(
+        "from shared_taste_of_this_test import BEST\n\ndef prefer(question, answers):\n    return [[BEST], [0]]\n",
+        "utf-8",
+    )
+    before = list(sys.path)
+    prefer = load_preferences(f"{tmp_path / 'mine.py'}:prefer")
+
+    assert prefer("Why?", ANSWERS[:2]) == [[1], [0]]
+    assert before == sys.path

@@ -1,0 +1,154 @@
+"""Does Tacit learn a taste from employees who have one, round after round? And does it stay right while it does?
+
+    python benchmarks/learning.py --documents DIR... --questions FILE.jsonl [--home DIR] [--tastes FILE.py:FUNCTION ...] [--seeds 0 1 2 3 4]
+        [--rounds 3] [--judgements 400] [--noise 0.15]
+
+Without documents and questions it runs on the sample company. For each taste and seed: a copy of the ingested home; half of the questions, by a hash,
+is asked by simulated employees; in each round they make so many judgements of what serves then, part of them random, and a cycle learns
+from all judgements so far. The other half of the questions is never asked: on them each round's policy is compared with the SFT policy of the first round
+by the true taste, both greedy, ties counting half. Beside it the best of four samples of that SFT policy, chosen by the first round's reward.
+
+Prints a table and a JSON object; what is done is kept in the home's `learning.json` and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from loop import HERE, SAMPLE, split, tacit
+
+TASTES = [f"{HERE / 'preferences' / name}.py:{name}" for name in ("brief", "thorough", "concrete")]
+
+
+def run_one(home: Path, taste: str, seed: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All rounds of one taste and seed."""
+    asked, unseen = split(args.questions, home / "benchmark", seed)
+    common = ["--preferences", taste, "--collection", args.collection]
+    rounds: list[dict[str, Any]] = []
+    sft = ""
+    for number in range(1, args.rounds + 1):
+        started = time.monotonic()
+        simulated = tacit(
+            home, "simulate", str(asked), *common, "--turns", str(args.judgements), "--noise", str(args.noise),
+            "--seed", str(1000 * seed + number),
+        )  # fmt: skip
+        cycle = tacit(home, "train", "cycle", *(part for s in args.set for part in ("--set", s)))
+        sft = sft or cycle["policy"].replace("ppo-", "sft-")
+        judged = ["--questions", str(unseen), *common, "--seed", str(seed)]
+        against = tacit(home, "policies", "compare", cycle["policy"], sft, *judged)
+        rounds.append(
+            {
+                "round": number,
+                "policy": cycle["policy"],
+                "promoted": cycle["promoted"],
+                "reason": cycle.get("reason", ""),
+                "cycle_minutes": round(cycle["wall_seconds"] / 60, 1),
+                "simulate_minutes": round(simulated["wall_seconds"] / 60, 1),
+                **figures(against, cycle["policy"], sft),
+                "minutes": round((time.monotonic() - started) / 60, 1),
+            }
+        )
+        if number == 1:
+            best = tacit(
+                home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "0.8"
+            )
+            rounds[-1]["best_of_4"] = figures(best, f"{sft}, best of 4", sft)
+        print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
+    return rounds
+
+
+def figures(found: dict[str, Any], new: str, old: str) -> dict[str, Any]:
+    """What is asked of a comparison; differences are new less old."""
+    lost = {
+        name: (found[name][new] or 0.0) - (found[name][old] or 0.0)
+        for name in ("key_fact_recall", "groundedness")
+    }
+    return {
+        "win_rate": found["win_rate"],
+        "interval": found["interval"],
+        "ties": found["ties"],
+        "n": found["n"],
+        "kl": found["kl"],
+        "key_fact_recall": found["key_fact_recall"][new],
+        "groundedness": found["groundedness"][new],
+        **{f"{name}_gained": value for name, value in lost.items()},
+        "length_ratio": found["mean_words"][new] / max(found["mean_words"][old], 1e-9),
+    }
+
+
+def summary(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Mean and worst over the seeds, for each taste and round."""
+    rows = []
+    for taste in sorted({name.rsplit(" ", 1)[0] for name in runs}):
+        of_taste = [found for name, found in runs.items() if name.rsplit(" ", 1)[0] == taste]
+        for number in range(min(map(len, of_taste))):
+            here = [found[number] for found in of_taste]
+            rows.append(
+                {
+                    "taste": taste,
+                    "round": number + 1,
+                    "seeds": len(here),
+                    "win_rate": round(statistics.mean(r["win_rate"] for r in here), 3),
+                    "lowest": round(min(r["win_rate"] for r in here), 3),
+                    "key_fact_recall_gained": round(
+                        statistics.mean(r["key_fact_recall_gained"] for r in here), 3
+                    ),
+                    "groundedness_gained": round(statistics.mean(r["groundedness_gained"] for r in here), 3),
+                    "length_ratio": round(statistics.mean(r["length_ratio"] for r in here), 2),
+                    "promoted": sum(r["promoted"] for r in here),
+                    "cycle_minutes": round(statistics.mean(r["cycle_minutes"] for r in here), 1),
+                    "best_of_4": round(statistics.mean(r["best_of_4"]["win_rate"] for r in here), 3)
+                    if all("best_of_4" in r for r in here)
+                    else None,
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Run what has not been run yet, and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--documents", nargs="+", default=[str(SAMPLE / "company")])
+    parser.add_argument("--questions", type=Path, default=SAMPLE / "questions.jsonl")
+    parser.add_argument("--home", type=Path, default=HERE.parent / "var" / "benchmark-learning")
+    parser.add_argument("--collection", default="handbook")
+    parser.add_argument("--tastes", nargs="+", default=TASTES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--judgements", type=int, default=400, help="of each round")
+    parser.add_argument("--noise", type=float, default=0.15)
+    parser.add_argument(
+        "--set", action="append", default=[], help="a training setting, as of `tacit train cycle`"
+    )
+    args = parser.parse_args()
+
+    base = args.home / "ingested"
+    tacit(base, "ingest", *args.documents, "--collection", args.collection)
+    report = args.home / "learning.json"
+    runs: dict[str, list[dict[str, Any]]] = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    for seed in args.seeds:
+        for taste in args.tastes:
+            name = f"{taste.rpartition(':')[2]} {seed}"
+            if name in runs:
+                continue
+            home = args.home / name.replace(" ", "-")
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.copytree(base, home)
+            runs[name] = run_one(home, taste, seed, args)
+            report.write_text(json.dumps(runs, indent=1), "utf-8")
+    for row in summary(runs):
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    print(json.dumps({"runs": runs, "summary": summary(runs)}))
+
+
+if __name__ == "__main__":
+    main()
