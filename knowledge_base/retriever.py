@@ -1,21 +1,22 @@
-"""Question to permitted passages: dense and lexical search, fused by rank.
+"""Question to permitted passages: similarity by meaning, by words and by the best sentence, added up.
 
 Knows nothing of prompts or answers. Access is decided before either search runs, and both apply it inside: a reader who may see one
 chunk in a million still gets the best of what is theirs.
 
-Different from the textbook: reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) with k = 20 instead of 60, since only
-the first few passages are read, and with a weight for each side:
+Different from the textbook, which fuses ranks (reciprocal-rank fusion, Cormack, Clarke and Buettcher, SIGIR 2009): scores are added, each scaled to
+[0, 1] over the candidates (Bruch, Gai and Ingber 2023, arXiv:2210.11934, eq. 3 and 4). A side that is sure of one passage then says more than a side
+that finds fifty alike:
 
-    score(chunk) = sum over sides of weight / (k + rank of the chunk on that side)
+    score(chunk) = dense_weight * cosine + lexical_weight * BM25 + sentence_weight * best sentence's cosine
 
-The first passages are then fused once more, their order with that of their best sentences (the largest cosine of a sentence and the question): a
-passage of many topics is found by what it says of one. A reranker, where the settings name one, at last sorts the first of them anew; a passage's
-score stays the fusion's.
+A passage of many topics is found by what it says of one, hence the sentences. They are read for the first passages of the other two sides; the
+others follow in their order. A reranker, where the settings name one, at last sorts the first of them anew; a passage's score stays the sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,19 +43,17 @@ class RetrievalSettings:
     """How passages are found and ranked."""
 
     candidates: int = 50
-    """Chunks taken from each side before fusion."""
-    fusion_k: int = 20
-    """Ranks added to every rank; larger makes the first ranks matter less."""
+    """Chunks taken from each side, by meaning and by words."""
     dense_weight: float = 1.0
-    """Of similarity by meaning; 0 turns vector search off."""
-    lexical_weight: float = 1.0
-    """Of similarity by words; 0 turns word search off."""
+    """Of similarity by meaning, scaled to the best and the worst candidate; 0 turns vector search off."""
+    lexical_weight: float = 0.6
+    """Of similarity by words, scaled to the best; 0 turns word search off."""
     tolerate_misspelling: bool = True
     """Search also what was probably meant by a word that no document has."""
-    sentence_candidates: int = 30
-    """Passages of the fusion whose sentences are compared with the question; 0 leaves their order as it is."""
-    sentence_weight: float = 3.0
-    """Of the order by best sentence, where that of the fusion has 1."""
+    sentence_candidates: int = 100
+    """First passages whose sentences are compared with the question; 0 leaves their order as it is."""
+    sentence_weight: float = 2.5
+    """Of the best sentence's similarity, scaled to the best and the worst of those passages."""
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
@@ -63,8 +62,6 @@ class RetrievalSettings:
             raise ValueError(f"sentence_candidates is {self.sentence_candidates}: it must not be negative")
         if self.sentence_weight < 0:
             raise ValueError(f"sentence_weight is {self.sentence_weight}: it must not be negative")
-        if self.fusion_k < 0:
-            raise ValueError(f"fusion_k is {self.fusion_k}: it must not be negative")
         if min(self.dense_weight, self.lexical_weight) < 0 or self.dense_weight + self.lexical_weight == 0:
             raise ValueError(
                 f"dense_weight is {self.dense_weight} and lexical_weight {self.lexical_weight}: "
@@ -98,9 +95,9 @@ class HybridRetriever:
 
     @property
     def version(self) -> str:
-        """Embedder, fusion, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/rrf20/50/1:1`."""
+        """Embedder, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/sum/50/1:0.6`."""
         s = self._settings
-        fusion = f"{self._embedder.version}+fts/rrf{s.fusion_k}/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
+        fusion = f"{self._embedder.version}+fts/sum/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
         if self._spelling:
             fusion += "+spelling"
         if self._sentences:
@@ -129,18 +126,8 @@ class HybridRetriever:
         n = max(settings.candidates, top_k)
         by_meaning = self._nearest(vector, n, permitted) if settings.dense_weight else []
         words = " ".join((question, *spelled.added))
-        by_words = (
-            [i for i, _ in self._lexical.search(words, n, permitted)] if settings.lexical_weight else []
-        )
-        fused = fuse(
-            (by_meaning, settings.dense_weight), (by_words, settings.lexical_weight), k=settings.fusion_k
-        )
-        n_read = max(
-            top_k,
-            settings.sentence_candidates if self._sentences else 0,
-            self._reranker.candidates if self._reranker else 0,
-        )
-        passages = self._passages(fused, vector[0], permitted, n_read)
+        by_words = dict(self._lexical.search(words, n, permitted)) if settings.lexical_weight else {}
+        passages = self._passages([*by_meaning, *by_words], by_words, vector[0], permitted)
         passages = self._rerank(question, self._by_sentences(spelled.question, passages))[:top_k]
         log.debug("retrieved", dense=len(by_meaning), lexical=len(by_words), passages=len(passages))
         return passages
@@ -149,23 +136,21 @@ class HybridRetriever:
         return self._spelling.read(question, permitted) if self._spelling else Spelled(question=question)
 
     def _by_sentences(self, question: str, passages: list[Passage]) -> list[Passage]:
-        """Fuse the order of the first passages with that of their best sentences."""
-        n, k, weight = (
-            self._settings.sentence_candidates,
-            self._settings.fusion_k,
-            self._settings.sentence_weight,
-        )
-        if self._sentences is None or not passages:
+        """Add to the first passages' scores what their best sentences say."""
+        n, weight = self._settings.sentence_candidates, self._settings.sentence_weight
+        if self._sentences is None or not passages or not n:
             return passages
         first, rest = passages[:n], passages[n:]
         vector = self._sentences.encode(question[:_MAX_EMBEDDED_CHARACTERS])
         read = self._sentences.read([chunk_text(passage) for passage in first])
-        best = [float((own.vectors @ vector).max(initial=-1.0)) for own in read]
-        # A passage without sentences comes last, in the order of the fusion, like all equals.
-        by_sentence = sorted(range(len(first)), key=lambda place: -best[place])
-        fused = fuse((range(len(first)), 1.0), (by_sentence, weight), k=k)
-        ordered = [replace(first[place], score=score) for place, score in fused]
-        return [replace(passage, rank=rank) for rank, passage in enumerate([*ordered, *rest], start=1)]
+        # A passage without sentences is as near as the one whose sentences are farthest.
+        best = [float((own.vectors @ vector).max()) if len(own.vectors) else math.nan for own in read]
+        scored = [
+            replace(passage, score=passage.score + weight * share)
+            for passage, share in zip(first, scaled(best), strict=True)
+        ]
+        scored.sort(key=lambda passage: -passage.score)
+        return [replace(passage, rank=rank) for rank, passage in enumerate([*scored, *rest], start=1)]
 
     def _rerank(self, question: str, passages: list[Passage]) -> list[Passage]:
         if self._reranker is None:
@@ -174,7 +159,7 @@ class HybridRetriever:
         scores = self._reranker.score(
             question[:_MAX_EMBEDDED_CHARACTERS], [enriched(p.title, p.heading, p.text) for p in read]
         )
-        # Equal scores keep the order of the fusion.
+        # Equal scores keep the order of the sum.
         order = sorted(range(len(read)), key=lambda place: -scores[place])
         return [
             replace(passage, rank=rank)
@@ -186,31 +171,42 @@ class HybridRetriever:
         return [int(i) for i in ids[0] if i >= 0]
 
     def _passages(
-        self, fused: Sequence[tuple[int, float]], vector: Vectors, permitted: Sequence[str], top_k: int
+        self,
+        candidates: Sequence[int],
+        by_words: Mapping[int, float],
+        vector: Vectors,
+        permitted: Sequence[str],
     ) -> list[Passage]:
-        # A few spare ones stand in for chunks that were deleted between the search and this line.
-        wanted = fused[: top_k + 8]
-        found = self._store.find_chunks([chunk_id for chunk_id, _ in wanted], permitted)
-        present = [(found[chunk_id], score) for chunk_id, score in wanted if chunk_id in found]
+        """All candidates that still exist, best first by the sum of both sides; a cosine is known for those that only words found, too."""
+        found = self._store.find_chunks(list(dict.fromkeys(candidates)), permitted)
+        present = [found[chunk_id] for chunk_id in dict.fromkeys(candidates) if chunk_id in found]
+        cosines = [float(np.clip(item.embedding @ vector, -1.0, 1.0)) for item in present]
+        # BM25 has a true zero: no word in common, or too few for the first candidates.
+        best = max(by_words.values(), default=0.0)
+        words = [by_words.get(item.chunk.id, 0.0) / best if best > 0 else 0.0 for item in present]
+        settings = self._settings
+        scores = [
+            settings.dense_weight * near + settings.lexical_weight * alike
+            for near, alike in zip(scaled(cosines), words, strict=True)
+        ]
+        order = sorted(range(len(present)), key=lambda place: -scores[place])
         return [
-            _passage(
-                item, score=score, similarity=float(np.clip(item.embedding @ vector, -1.0, 1.0)), rank=rank
-            )
-            for rank, (item, score) in enumerate(present[:top_k], start=1)
+            _passage(present[place], score=scores[place], similarity=cosines[place], rank=rank)
+            for rank, place in enumerate(order, start=1)
         ]
 
 
-def fuse(*sides: tuple[Sequence[int], float], k: int) -> list[tuple[int, float]]:
-    """Weighted reciprocal-rank fusion of ranked id lists, best first; equal scores keep the order of the first side.
+def scaled(scores: Sequence[float]) -> list[float]:
+    """Scores as shares of the way from the lowest to the highest; one that is missing (NaN) is as the lowest, and equal ones say nothing.
 
-    >>> [i for i, _ in fuse(([1, 2, 3], 1.0), ([3, 4], 1.0), k=20)]
-    [3, 1, 2, 4]
+    >>> scaled([0.0, 2.0, math.nan, 1.0])
+    [0.0, 1.0, 0.0, 0.5]
     """
-    scores: dict[int, float] = {}
-    for ranked, weight in sides:
-        for rank, chunk_id in enumerate(ranked, start=1):
-            scores[chunk_id] = scores.get(chunk_id, 0.0) + weight / (k + rank)
-    return sorted(scores.items(), key=lambda item: -item[1])
+    known = [score for score in scores if not math.isnan(score)]
+    if not known or max(known) == min(known):
+        return [0.0] * len(scores)
+    low, width = min(known), max(known) - min(known)
+    return [0.0 if math.isnan(score) else (score - low) / width for score in scores]
 
 
 def _passage(found: FoundChunk, *, score: float, similarity: float, rank: int) -> Passage:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from knowledge_base.live_index import LiveIndex
 from knowledge_base.protocols import Reranker
 from knowledge_base.records import Reader
 from knowledge_base.reembedding import reembed
-from knowledge_base.retriever import HybridRetriever, RetrievalSettings, fuse
+from knowledge_base.retriever import HybridRetriever, RetrievalSettings, scaled
 from knowledge_base.schema import create_schema
 from knowledge_base.sentence_vectors import SentenceVectors
 from knowledge_base.spelling import Spelling, Vocabulary
@@ -116,7 +117,7 @@ def test_only_the_first_passages_are_read_sentence_by_sentence(store: KnowledgeS
 
     assert 4 == len(retriever.retrieve("where are bikes parked", alice, top_k=4))
     assert 1 + 1 + 2 == encoder.n_encoded
-    assert "+sentences/fake/sentences/1/45/2/3" in retriever.version
+    assert "+sentences/fake/sentences/1/45/2/2.5" in retriever.version
 
 
 def test_a_passage_found_by_words_alone_has_its_similarity_too(store: KnowledgeStore, alice: Reader) -> None:
@@ -201,21 +202,29 @@ def test_vectors_of_another_embedder_are_refused(store: KnowledgeStore, alice: R
     assert "Dogs." == make_retriever(store, newer).retrieve("dogs", alice)[0].text
 
 
-def test_fusion_prefers_what_both_sides_found() -> None:
-    """Rank 2 on both sides beats rank 1 on one; weights tip the balance."""
-    assert 2 == fuse(([1, 2], 1.0), ([3, 2], 1.0), k=20)[0][0]
-    assert 3 == fuse(([1], 1.0), ([3], 2.0), k=20)[0][0]
+def test_a_side_that_is_sure_says_more_than_one_that_finds_all_alike(
+    store: KnowledgeStore, alice: Reader
+) -> None:
+    """By ranks both sides would say the same; by scores the one exact hit of the word search wins."""
+    store.create_collection("handbook")
+    put(store, "handbook", "near.md", ["Names of forms and of those whom forms name."])
+    put(store, "handbook", "exact.md", ["SF-1152 SF-1152."])
+    put(store, "handbook", "other.md", ["Forms names."])
+    retriever = make_retriever(store, settings=RetrievalSettings(lexical_weight=5.0))
+
+    assert "exact.md" == retriever.retrieve("whom does SF-1152 name", alice)[0].document
 
 
 @settings(max_examples=200, deadline=None)
-@given(left=st.lists(st.integers(0, 30), unique=True), right=st.lists(st.integers(0, 30), unique=True))
-def test_fusion_keeps_every_id_once_and_is_fair(left: list[int], right: list[int]) -> None:
-    """Exchanging the sides exchanges nothing but ties."""
-    one = dict(fuse((left, 1.0), (right, 1.0), k=20))
-    other = dict(fuse((right, 1.0), (left, 1.0), k=20))
+@given(scores=st.lists(st.floats(-5, 5) | st.just(math.nan), max_size=20))
+def test_scaling_keeps_the_order_and_the_bounds(scores: list[float]) -> None:
+    """From 0 to 1, a higher score never below a lower one, what is missing at the bottom."""
+    found = scaled(scores)
 
-    assert set(left) | set(right) == set(one)
-    assert all(np.isclose(score, other[i]) for i, score in one.items())
+    assert all(0.0 <= share <= 1.0 for share in found)
+    assert all(share == 0.0 for share, score in zip(found, scores, strict=True) if math.isnan(score))
+    for a, mine in zip(scores, found, strict=True):
+        assert all(mine <= theirs for b, theirs in zip(scores, found, strict=True) if a < b)
 
 
 _GROUPS = ("hr", "it", "legal")
