@@ -25,6 +25,9 @@ from knowledge_base.sentences import split_sentences
 
 _MARK = r"\[\d{1,2}\]"
 _MARKS_AFTER_STOP = re.compile(rf"([.!?]['\"”’)]*)((?:\s*{_MARK})+)")
+# Table rows and list items have no stop: "Christmas Eve: 24 December [1] Christmas Day: 25 December [2]" states two things.
+_MARK_ENDS_STATEMENT = re.compile(r"(?<=\d\])\s+(?=[A-Z\d\"“])")
+_ENDS = " .!?;:"
 _COURTESY = frozenset(
     map(
         stem,
@@ -115,7 +118,7 @@ def citation_support(
     for sentence in _split(completion):
         n_cited += len(sentence.cited)
         known = [by_number[number] for number in sentence.cited if number in by_number]
-        n_alone = sum(supports(_as_known(item), sentence.text, settings) for item in known)
+        n_alone = sum(_holds(item, sentence.text, settings) for item in known)
         together = len(known) > 1 and supports("\n".join(map(_as_known, known)), sentence.text, settings)
         n_supporting += n_alone or (len(known) if together else 0)
     return n_supporting, n_cited
@@ -147,6 +150,12 @@ def supports(evidence: str, sentence: str, settings: GroundingSettings | None = 
         and all(_knows_name(known, name) for name in said.names)
         and _agree_on_negation(said, known, settings.same_clause)
     )
+
+
+def _holds(item: EvidenceSentence, sentence: str, settings: GroundingSettings) -> bool:
+    """Whether evidence under its heading supports a sentence; its own words do, whatever the heading negates ("Email is not private")."""
+    own = _fold(strip_citations(item.text)).strip(_ENDS).lower()
+    return _fold(sentence).strip(_ENDS).lower() == own or supports(_as_known(item), sentence, settings)
 
 
 def _coverage(said: Statement, known: Statement) -> float:
@@ -209,7 +218,7 @@ def _find_support(
     if any(_only_names(sentence.text, item.heading) for item in cited or evidence):
         evidence = [item for item in evidence if supports(item.text, sentence.text, settings)]
         cited = [item for item in cited if item in evidence]
-    alone = tuple(item for item in cited if supports(_as_known(item), sentence.text, settings))
+    alone = tuple(item for item in cited if _holds(item, sentence.text, settings))
     if alone:
         return alone
     if len(cited) > 1 and supports("\n".join(map(_as_known, cited)), sentence.text, settings):
@@ -247,10 +256,12 @@ def _split(completion: str) -> list[_Sentence]:
     sentences = []
     end = 0
     for span in split_sentences(text):
-        bare = _fold(strip_citations(span.text))
-        if re.search(r"\w", bare):
-            gap = text[end : span.start]
-            sentences.append(_Sentence(bare, tuple(cited_numbers(span.text)), "\n" in gap))
+        gap = text[end : span.start]
+        for part in _MARK_ENDS_STATEMENT.split(span.text):
+            bare = _fold(strip_citations(part))
+            if re.search(r"\w", bare):
+                sentences.append(_Sentence(bare, tuple(cited_numbers(part)), "\n" in gap))
+                gap = ""
         end = span.end
     return sentences
 

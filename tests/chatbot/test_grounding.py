@@ -284,3 +284,25 @@ def test_citation_support_counts_what_supports_the_sentence_that_cites_it(
 ) -> None:
     """Alone, or together where none does alone; what was never shown supports nothing."""
     assert found == citation_support(completion, ALL)
+
+
+def test_table_rows_without_stops_are_statements_of_their_own() -> None:
+    """A citation ends what it supports, so three rows quoted in a line are not one sentence that nothing supports."""
+    rows = ("Christmas Eve: December 24", "Christmas Day: December 25", "We host events at night.")
+    completion = f"{rows[0]} [1] {rows[1]} [2] {rows[2]} [3]"
+    text, citations, report = check(completion, _evidence(*rows))
+
+    assert (3, 3) == (report.n_sentences, report.n_supported)
+    assert completion == text
+    assert 3 == len(citations)
+
+
+def test_a_sentence_of_the_evidence_holds_whatever_its_heading_negates() -> None:
+    """The heading says "Email is not private", and the sentence itself says what "Private" does not mean."""
+    said = "You should not expect privacy for messages that you label “Private.”"
+    (item,) = _evidence(said)
+    headed = replace(item, heading="Privacy > Email Is Not Private")
+    _, _, report = check(f"{said} [1]", [headed])
+
+    assert 1 == report.n_supported
+    assert (1, 1) == citation_support(f"{said} [1]", [headed])
