@@ -3,11 +3,10 @@
 Knows nothing of prompts or answers. Access is decided before either search runs, and both apply it inside: a reader who may see one
 chunk in a million still gets the best of what is theirs.
 
-Different from the textbook, which fuses ranks (reciprocal-rank fusion, Cormack, Clarke and Buettcher, SIGIR 2009): scores are added, each scaled to
-[0, 1] over the candidates (Bruch, Gai and Ingber 2023, arXiv:2210.11934, eq. 3 and 4). A side that is sure of one passage then says more than a side
-that finds fifty alike:
+Different from the textbook, which fuses ranks (reciprocal-rank fusion, Cormack, Clarke and Buettcher, SIGIR 2009): scores are added (Bruch, Gai and Ingber
+2023, arXiv:2210.11934, eq. 3). A side that is sure of one passage then says more than a side that finds fifty alike:
 
-    score(chunk) = dense_weight * cosine + lexical_weight * BM25 + sentence_weight * best sentence's cosine
+    score(chunk) = dense_weight * cosine + lexical_weight * BM25 / best BM25 + sentence_weight * best sentence's cosine
 
 A passage of many topics is found by what it says of one, hence the sentences. They are read for the first passages of the other two sides; the
 others follow in their order. A reranker, where the settings name one, at last sorts the first of them anew; a passage's score stays the sum.
@@ -15,7 +14,6 @@ others follow in their order. A reranker, where the settings name one, at last s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,15 +43,15 @@ class RetrievalSettings:
     candidates: int = 50
     """Chunks taken from each side, by meaning and by words."""
     dense_weight: float = 1.0
-    """Of similarity by meaning, scaled to the best and the worst candidate; 0 turns vector search off."""
-    lexical_weight: float = 0.6
-    """Of similarity by words, scaled to the best; 0 turns word search off."""
+    """Of similarity by meaning, a cosine; 0 turns vector search off."""
+    lexical_weight: float = 0.3
+    """Of similarity by words, 1 for the best; 0 turns word search off."""
     tolerate_misspelling: bool = True
     """Search also what was probably meant by a word that no document has."""
     sentence_candidates: int = 100
     """First passages whose sentences are compared with the question; 0 leaves their order as it is."""
-    sentence_weight: float = 2.5
-    """Of the best sentence's similarity, scaled to the best and the worst of those passages."""
+    sentence_weight: float = 1.2
+    """Of the best sentence's similarity, a cosine."""
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
@@ -95,7 +93,7 @@ class HybridRetriever:
 
     @property
     def version(self) -> str:
-        """Embedder, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/sum/50/1:0.6`."""
+        """Embedder, settings and any reranker, as `all-MiniLM-L6-v2/53aa5117/mean+fts/sum/50/1:0.3`."""
         s = self._settings
         fusion = f"{self._embedder.version}+fts/sum/{s.candidates}/{s.dense_weight:g}:{s.lexical_weight:g}"
         if self._spelling:
@@ -143,11 +141,12 @@ class HybridRetriever:
         first, rest = passages[:n], passages[n:]
         vector = self._sentences.encode(question[:_MAX_EMBEDDED_CHARACTERS])
         read = self._sentences.read([chunk_text(passage) for passage in first])
+        best = [float((own.vectors @ vector).max()) if len(own.vectors) else None for own in read]
         # A passage without sentences is as near as the one whose sentences are farthest.
-        best = [float((own.vectors @ vector).max()) if len(own.vectors) else math.nan for own in read]
+        lowest = min((near for near in best if near is not None), default=0.0)
         scored = [
-            replace(passage, score=passage.score + weight * share)
-            for passage, share in zip(first, scaled(best), strict=True)
+            replace(passage, score=passage.score + weight * (lowest if near is None else near))
+            for passage, near in zip(first, best, strict=True)
         ]
         scored.sort(key=lambda passage: -passage.score)
         return [replace(passage, rank=rank) for rank, passage in enumerate([*scored, *rest], start=1)]
@@ -187,26 +186,13 @@ class HybridRetriever:
         settings = self._settings
         scores = [
             settings.dense_weight * near + settings.lexical_weight * alike
-            for near, alike in zip(scaled(cosines), words, strict=True)
+            for near, alike in zip(cosines, words, strict=True)
         ]
         order = sorted(range(len(present)), key=lambda place: -scores[place])
         return [
             _passage(present[place], score=scores[place], similarity=cosines[place], rank=rank)
             for rank, place in enumerate(order, start=1)
         ]
-
-
-def scaled(scores: Sequence[float]) -> list[float]:
-    """Scores as shares of the way from the lowest to the highest; one that is missing (NaN) is as the lowest, and equal ones say nothing.
-
-    >>> scaled([0.0, 2.0, math.nan, 1.0])
-    [0.0, 1.0, 0.0, 0.5]
-    """
-    known = [score for score in scores if not math.isnan(score)]
-    if not known or max(known) == min(known):
-        return [0.0] * len(scores)
-    low, width = min(known), max(known) - min(known)
-    return [0.0 if math.isnan(score) else (score - low) / width for score in scores]
 
 
 def _passage(found: FoundChunk, *, score: float, similarity: float, rank: int) -> Passage:
