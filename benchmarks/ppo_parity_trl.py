@@ -98,7 +98,12 @@ def main() -> None:
     trainer.train()
     seconds = time.perf_counter() - started
     if job["record"]:
-        np.savez(folder / "trl.npz", sequences=np.stack(sequences), advantages=np.stack(advantages))
+        widest = max(found.shape[1] for found in sequences)
+        pad = trainer.processing_class.pad_token_id
+        filled = [
+            np.pad(found, ((0, 0), (widest - found.shape[1], 0)), constant_values=pad) for found in sequences
+        ]
+        np.savez(folder / "trl.npz", sequences=np.stack(filled), advantages=np.stack(advantages))
     (folder / "trl.json").write_text(json.dumps({"steps": logs, "seconds": seconds}), "utf-8")
 
 
