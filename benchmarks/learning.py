@@ -1,7 +1,7 @@
 """Does Tacit learn a taste from employees who have one, round after round? And does it stay right while it does?
 
     python benchmarks/learning.py --documents DIR... --questions FILE.jsonl [--home DIR] [--tastes FILE.py:FUNCTION ...] [--seeds 0 1 2 3 4]
-        [--rounds 3] [--judgements 400] [--noise 0.15]
+        [--rounds 3] [--judgements 400] [--noise 0.15] [--plot PLOT.svg]
 
 Without documents and questions it runs on the sample company. For each taste and seed: a copy of the ingested home; half of the questions, by a hash,
 is asked by simulated employees; in each round they make so many judgements of what serves then, part of them random, and a cycle learns
@@ -112,6 +112,34 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
+def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Win rate by round: a thin line for each run, a thick one for the mean of each taste, dots for the best of four."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for number, taste in enumerate(sorted({name.rsplit(" ", 1)[0] for name in runs})):
+        of_taste = [found for name, found in runs.items() if name.rsplit(" ", 1)[0] == taste]
+        for found in of_taste:
+            axes.plot(
+                [r["round"] for r in found], [r["win_rate"] for r in found], color=f"C{number}", linewidth=0.6
+            )
+        n_rounds = min(map(len, of_taste))
+        means = [statistics.mean(found[at]["win_rate"] for found in of_taste) for at in range(n_rounds)]
+        axes.plot(range(1, n_rounds + 1), means, color=f"C{number}", linewidth=2.5, marker="s", label=taste)
+        best = statistics.mean(found[0]["best_of_4"]["win_rate"] for found in of_taste)
+        axes.plot([0.9], [best], "o", color=f"C{number}")
+    axes.axhline(0.5, linewidth=0.5, color="grey")
+    axes.set(xlabel="round (dots: best of four of the SFT policy)", ylabel="wins over the SFT policy")
+    axes.legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
 def main() -> None:
     """Run what has not been run yet, and print."""
     parser = argparse.ArgumentParser(
@@ -129,6 +157,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], help="a training setting, as of `tacit train cycle`"
     )
+    parser.add_argument("--plot", type=Path, help="draw win rate by round")
     args = parser.parse_args()
 
     base = args.home / "ingested"
@@ -147,6 +176,8 @@ def main() -> None:
             report.write_text(json.dumps(runs, indent=1), "utf-8")
     for row in summary(runs):
         print("  ".join(f"{key} {value}" for key, value in row.items()))
+    if args.plot:
+        draw(runs, args.plot)
     print(json.dumps({"runs": runs, "summary": summary(runs)}))
 
 

@@ -37,11 +37,11 @@ def is_follow_up(question: str, follow_up_words: int) -> bool:
 
 
 def make_search_text(question: str, history: Sequence[Message], follow_up_words: int) -> str:
-    """The question, or a follow-up joined with the questions it leans on, oldest first."""
+    """The question, or a follow-up and the questions it leans on, newest first: what is asked now weighs most where it stands first."""
     earlier = [message.content for message in history if message.role == "user"]
     chain = [question]
-    while earlier and len(chain) < _LONGEST_CHAIN and is_follow_up(chain[0], follow_up_words):
-        chain.insert(0, earlier.pop())
+    while earlier and len(chain) < _LONGEST_CHAIN and is_follow_up(chain[-1], follow_up_words):
+        chain.append(earlier.pop())
     return " ".join(chain)
 
 

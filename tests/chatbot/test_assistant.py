@@ -169,7 +169,7 @@ def test_a_follow_up_is_searched_and_asked_with_its_question() -> None:
 
     prepared = _assistant(retriever=retriever).prepare("And in my first year?", ALICE, history=history)
 
-    assert retriever.questions == [f"{QUESTION} And in my first year?"]
+    assert retriever.questions == [f"And in my first year? {QUESTION}"]
     assert prepared.question == "And in my first year?"
     assert [m.content for m in prepared.messages[1:3]] == [QUESTION, "You get 25 days."]
 

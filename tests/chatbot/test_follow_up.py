@@ -51,12 +51,12 @@ def test_long_questions_stand_alone() -> None:
 
 
 def test_a_chain_of_follow_ups_reaches_the_first_question() -> None:
-    """Each follow-up takes along the one it leans on, oldest first, up to three in all."""
+    """Each follow-up takes along the one it leans on, newest first, up to three in all."""
     history = _history("Do I get sick leave?", "Yes [1].", "How long is it?", "10 days [1].")
 
     assert (
         make_search_text("And for contractors?", history, 12)
-        == "Do I get sick leave? How long is it? And for contractors?"
+        == "And for contractors? How long is it? Do I get sick leave?"
     )
 
 
