@@ -1,0 +1,152 @@
+"""Kills a training cycle with SIGKILL at random moments, resumes it, and compares what comes out with a cycle that nobody disturbed.
+
+    python benchmarks/kills.py [--kills 30] [--each 5] [--seed 0]
+
+A small home of real parts (`tests/tiny_home.py`: four documents, a random Llama, 20 judgements) is copied for each cycle. A killed cycle is taken up by `tacit runs resume`,
+which is killed again, `--each` times, and then left to finish. Compared byte for byte: the weights that every stage left, and PPO's metrics of each step, without the seconds.
+Prints where each kill hit, and a JSON object; ends with code 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # run from a checkout without installing
+
+from tests.tiny_home import TINY_CYCLE, make_tiny_home  # noqa: E402 -- a program beside the packages
+
+LONGER = ("sft.max_steps=8", "sft.save_steps=2", "reward.max_steps=6", "ppo.steps=6", "ppo.save_every=2")
+"""So that most moments fall into training and not into starting."""
+
+
+def start(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A `tacit` process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ui", *arguments, "--home", str(home)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def train(home: Path) -> subprocess.Popen[bytes]:
+    """The first attempt at a cycle."""
+    overrides = [part for text in (*TINY_CYCLE, *LONGER) for part in ("--set", text)]
+    return start(home, "train", "cycle", *overrides)
+
+
+def newest_run(home: Path) -> tuple[str, str, str] | None:
+    """Id, state and stage of the newest run; None before there is one."""
+    with closing(sqlite3.connect(f"file:{home / 'tacit.db'}?mode=ro", uri=True, timeout=30)) as connection:
+        row = connection.execute(
+            "SELECT id, state, progress FROM runs ORDER BY created_at DESC LIMIT 1"
+        ).fetchone()
+    return (row[0], row[1], str(json.loads(row[2] or "{}").get("stage", "starting"))) if row else None
+
+
+def fingerprint(home: Path) -> dict[str, str]:
+    """Hashes of the weights of each stage and of PPO's metrics, by their place in the run's folder."""
+    found = newest_run(home)
+    if found is None or found[1] != "done":
+        raise SystemExit(f"the cycle in {home} did not finish: {found}")
+    folder = home / "runs" / found[0]
+    hashes = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+    rows = [
+        json.loads(line) for line in (folder / "ppo_work" / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
+    kept = [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+    hashes["ppo_work/metrics.jsonl"] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return hashes
+
+
+def disturbed(home: Path, n: int, longest: float, rng: random.Random) -> list[str]:
+    """Kill a cycle n times, each time at a random moment, and let it finish; the stages that were hit."""
+    stages: list[str] = []
+    process = train(home)
+    while len(stages) < n:
+        time.sleep(rng.uniform(0.0, longest))
+        found = newest_run(home)
+        if process.poll() is not None:
+            break  # it was faster than the dice
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        stages.append(found[2] if found else "before the run")
+        found = newest_run(home)
+        process = start(home, "runs", "resume", found[0]) if found else train(home)
+    if process.wait() != 0:
+        raise SystemExit(f"the cycle failed after kills in {stages}")
+    return stages
+
+
+def main() -> None:
+    """Kill, compare and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--each", type=int, default=5, help="kills of one cycle")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # on a GPU the same sums in the same order
+    hit: Counter[str] = Counter()
+    differing: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with redirect_stdout(sys.stderr):
+            original = make_tiny_home(folder) / "home"
+        calm = folder / "calm"
+        shutil.copytree(original, calm)
+        started = time.monotonic()
+        if train(calm).wait() != 0:
+            raise SystemExit("the undisturbed cycle failed")
+        seconds = time.monotonic() - started
+        expected = fingerprint(calm)
+        cycle = 0
+        while hit.total() < args.kills:
+            home = folder / f"cycle-{cycle}"
+            shutil.copytree(original, home)
+            stages = disturbed(home, min(args.each, args.kills - hit.total()), seconds, rng)
+            hit.update(stages)
+            found = fingerprint(home)
+            wrong = sorted(
+                key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
+            )
+            print(
+                f"cycle {cycle}: killed in {', '.join(stages)}; {'identical' if not wrong else f'DIFFERENT: {wrong}'}",
+                flush=True,
+            )
+            if wrong:
+                differing.append({"cycle": cycle, "stages": stages, "different": wrong})
+            shutil.rmtree(home)
+            cycle += 1
+    result = {
+        "kills": hit.total(),
+        "cycles": cycle,
+        "by_stage": dict(hit),
+        "compared": sorted(expected),
+        "different": differing,
+    }
+    print(json.dumps(result))
+    sys.exit(1 if differing else 0)
+
+
+if __name__ == "__main__":
+    main()
