@@ -32,7 +32,10 @@ sys.path.insert(0, str(ROOT))  # run from a checkout without installing
 from tests.tiny_home import TINY_CYCLE, make_tiny_home  # noqa: E402 -- a program beside the packages
 
 LONGER = ("sft.max_steps=8", "sft.save_steps=2", "reward.max_steps=6", "ppo.steps=6", "ppo.save_every=2")
-"""So that most moments fall into training and not into starting."""
+"""So that a stage takes a while."""
+STAGES = ("starting", "snapshot", "sft", "reward", "ppo", "gates")
+LONGEST_WAIT = 3.0
+"""Seconds after a stage has begun; a resumed cycle spends most of that on getting ready, which is a moment like any other."""
 
 
 def start(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -76,23 +79,34 @@ def fingerprint(home: Path) -> dict[str, str]:
     return hashes
 
 
-def disturbed(home: Path, n: int, longest: float, rng: random.Random) -> list[str]:
-    """Kill a cycle n times, each time at a random moment, and let it finish; the stages that were hit."""
-    stages: list[str] = []
+def disturbed(home: Path, n: int, rng: random.Random) -> list[str]:
+    """Kill a cycle n times, each time a random while after it has reached a random stage, and let it finish; the stages that were hit."""
+    hit: list[str] = []
     process = train(home)
-    while len(stages) < n:
-        time.sleep(rng.uniform(0.0, longest))
-        found = newest_run(home)
+    for target in sorted(rng.choices(STAGES, k=n), key=STAGES.index):
+        stage = wait_for(home, target, process, rng)
         if process.poll() is not None:
             break  # it was faster than the dice
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        stages.append(found[2] if found else "before the run")
+        hit.append(stage)
         found = newest_run(home)
         process = start(home, "runs", "resume", found[0]) if found else train(home)
     if process.wait() != 0:
-        raise SystemExit(f"the cycle failed after kills in {stages}")
-    return stages
+        raise SystemExit(f"the cycle failed after kills in {hit}")
+    return hit
+
+
+def wait_for(home: Path, target: str, process: subprocess.Popen[bytes], rng: random.Random) -> str:
+    """Until the cycle has reached a stage, or ends, and a random while longer; the stage it is in then."""
+    while process.poll() is None:
+        found = newest_run(home)
+        if found and found[2] in STAGES and STAGES.index(found[2]) >= STAGES.index(target):
+            break
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0.0, LONGEST_WAIT))
+    found = newest_run(home)
+    return found[2] if found else "starting"
 
 
 def main() -> None:
@@ -114,16 +128,14 @@ def main() -> None:
             original = make_tiny_home(folder) / "home"
         calm = folder / "calm"
         shutil.copytree(original, calm)
-        started = time.monotonic()
         if train(calm).wait() != 0:
             raise SystemExit("the undisturbed cycle failed")
-        seconds = time.monotonic() - started
         expected = fingerprint(calm)
         cycle = 0
         while hit.total() < args.kills:
             home = folder / f"cycle-{cycle}"
             shutil.copytree(original, home)
-            stages = disturbed(home, min(args.each, args.kills - hit.total()), seconds, rng)
+            stages = disturbed(home, min(args.each, args.kills - hit.total()), rng)
             hit.update(stages)
             found = fingerprint(home)
             wrong = sorted(
