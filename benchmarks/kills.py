@@ -40,10 +40,10 @@ LONGEST_WAIT = 3.0
 
 def start(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """A `tacit` process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ui", *arguments, "--home", str(home)],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with (home / "process.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ui", *arguments, "--home", str(home)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log
+        )  # fmt: skip
 
 
 def train(home: Path) -> subprocess.Popen[bytes]:
@@ -91,9 +91,12 @@ def disturbed(home: Path, n: int, rng: random.Random) -> list[str]:
         process.wait()
         hit.append(stage)
         found = newest_run(home)
+        if found and found[1] == "done":
+            return hit  # killed after its last deed
         process = start(home, "runs", "resume", found[0]) if found else train(home)
     if process.wait() != 0:
-        raise SystemExit(f"the cycle failed after kills in {hit}")
+        last = (home / "process.log").read_text("utf-8")[-2000:]
+        raise SystemExit(f"the cycle failed after kills in {hit}, {newest_run(home)}:\n{last}")
     return hit
 
 
