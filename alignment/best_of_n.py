@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from alignment.records import RewardFunction, RolloutPrompt
-from chatbot.judgements import text_hash
+from alignment.records import RewardFunction
+from alignment.win_rate import prompt_of
 from chatbot.prompt import Message
 from chatbot.records import Answer
 
@@ -32,15 +32,7 @@ def choose_best(
     if not all(samples):
         raise ValueError("every question needs at least one sample to choose from")
     written = [answer for answers in samples for answer in answers if answer.completion]
-    prompts = [
-        RolloutPrompt(
-            id=text_hash(answer.question),
-            question=answer.question,
-            prompt=render(answer.prepared.messages),
-            prepared=answer.prepared,
-        )
-        for answer in written
-    ]
+    prompts = [prompt_of(answer, render) for answer in written]
     scores = reward.score(prompts, [answer.completion for answer in written]) if written else []
     worth = {answer.id: score for answer, score in zip(written, scores, strict=True)}
     return [max(answers, key=lambda answer: worth.get(answer.id, -math.inf)) for answers in samples]

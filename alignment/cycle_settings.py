@@ -9,7 +9,7 @@ from alignment.evidence_taste import TasteSettings
 from alignment.gates import GateSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import RaterSettings
-from alignment.reward_training import RewardSettings
+from alignment.reward_settings import RewardSettings
 from alignment.sft import SftSettings
 
 

@@ -108,7 +108,7 @@ class RewardJudge:
     def outcomes(self, new: Sequence[Answer], old: Sequence[Answer]) -> list[float]:
         """See `AnswerJudge`."""
         answers = [*new, *old]
-        prompts = [self._prompt_of(answer) for answer in answers]
+        prompts = [prompt_of(answer, self._render) for answer in answers]
         # As in training: about the text that people see, which grounding may have changed.
         scores = self._reward.score(prompts, [judged_text_of(answer) for answer in answers])
         return [
@@ -116,13 +116,15 @@ class RewardJudge:
             for ours, theirs in zip(scores[: len(new)], scores[len(new) :], strict=True)
         ]
 
-    def _prompt_of(self, answer: Answer) -> RolloutPrompt:
-        return RolloutPrompt(
-            id=text_hash(answer.question),
-            question=answer.question,
-            prompt=self._render(answer.prepared.messages),
-            prepared=answer.prepared,
-        )
+
+def prompt_of(answer: Answer, render: Callable[[Sequence[Message]], str]) -> RolloutPrompt:
+    """What a reward is asked about an answer with: its turn, in the template of the reward model."""
+    return RolloutPrompt(
+        id=text_hash(answer.question),
+        question=answer.question,
+        prompt=render(answer.prepared.messages),
+        prepared=answer.prepared,
+    )
 
 
 def win_rate(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import random
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a check
 
 from alignment.ppo import train_ppo
 from alignment.ppo_inputs import asked
-from alignment.ppo_settings import PpoSettings
 from alignment.ppo_state import read_metrics
-from alignment.preferences import PreferenceFunction, load_preferences, rank
+from alignment.preferences import PreferenceFunction, load_preferences
 from alignment.records import RolloutPrompt
 from alignment.reward_functions import CautiousReward, RewardOfShownText
 from alignment.reward_model import RewardModel
 from alignment.reward_training import train_reward
 from alignment.snapshot import LoadedSnapshot, load_snapshot
+from alignment.win_rate import PreferenceJudge, win_rate
 from chatbot.records import Answer, Completion, Sampling
 from ui.logging import configure_logging
 from ui.training import load_training_settings
@@ -56,33 +55,28 @@ class Watched:
         self._assistant = services.assistant
         self._generator = services.serving.generator(sft)
         self._sft = sft
-        self._prefer = prefer
-        self._rng = random.Random(seed)
+        self._judge = PreferenceJudge(prefer, seed=seed)
         self._answers: dict[str, Answer] = {}
         self.true: list[float] = []
         """Share of wins over the SFT policy's answer, ties half, of each step."""
 
     def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
         """What the reward says; what the employees say is kept."""
-        wins = [
-            self._outcome(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-        self.true.append(sum(wins) / len(wins))
+        pairs = [self._shown(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
+        ours, theirs = zip(*pairs, strict=True)
+        self.true.append(win_rate(ours, theirs, self._judge, resamples=1).win_rate)
         return self._reward.score(prompts, completions)
 
-    def _outcome(self, prompt: RolloutPrompt, completion: str) -> float:
-        if prompt.id not in self._answers:
+    def _shown(self, prompt: RolloutPrompt, completion: str) -> tuple[Answer, Answer]:
+        """What people would see of a sample, and the SFT policy's answer."""
+        if prompt.prompt not in self._answers:  # an id is shared by all phrasings of a question
             greedy = Sampling(temperature=0.0, max_new_tokens=96)
-            self._answers[prompt.id] = self._assistant.sample_many([prompt.prepared], 1, greedy, self._sft)[
-                0
-            ][0]
+            self._answers[prompt.prompt] = self._assistant.sample_many(
+                [prompt.prepared], 1, greedy, self._sft
+            )[0][0]
         written = Completion(text=completion, token_ids=(), logprob=None, ended=True)
         ours = self._assistant.finish(prompt.prepared, written, self._generator, Sampling(temperature=0.8))
-        theirs = self._answers[prompt.id]
-        if ours.text == theirs.text:
-            return 0.5
-        ranking = rank(self._prefer, prompt.question, [ours, theirs], self._rng)
-        return 0.5 if len(ranking) == 1 else float(ranking[0] == (0,))
+        return ours, self._answers[prompt.prompt]
 
 
 def run(
@@ -105,8 +99,8 @@ def run(
         load_preferences(args.preferences),
         args.seed,
     )
-    ppo = PpoSettings(
-        steps=args.steps, learning_rate=args.rate, lr_decay="none", kl_coef=0.0, kl_budget=None, entropy_floor=None,
+    ppo = dataclasses.replace(
+        load_training_settings(services).ppo, steps=args.steps, learning_rate=args.rate, lr_decay="none", kl_coef=0.0, kl_budget=None, entropy_floor=None,
         refusal_rise_limit=None, approxkl_limit=None, ratio_limit=None, seed=args.seed,
     )  # fmt: skip
     train_ppo(

@@ -30,7 +30,8 @@ sys.path.insert(0, str(HERE.parent))
 from alignment.datasets import is_held_out  # noqa: E402 -- a program beside the packages
 from alignment.records import RankedCompletions  # noqa: E402
 from alignment.reward_model import RewardModel  # noqa: E402
-from alignment.reward_training import RewardSettings, train_reward  # noqa: E402
+from alignment.reward_settings import RewardSettings  # noqa: E402
+from alignment.reward_training import train_reward  # noqa: E402
 from alignment.tie_likelihood import (  # noqa: E402
     FIRST_WINS,
     TIE,

@@ -25,7 +25,7 @@ from alignment.judged_rows import read_rankings
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
-from alignment.reward_training import RewardSettings
+from alignment.reward_settings import RewardSettings
 from alignment.sft import SftSettings
 from chatbot.bundles import delete_bundle, new_staging, write_bundle
 from chatbot.generator import GeneratorLoader

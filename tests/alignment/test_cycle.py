@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,23 +135,29 @@ def test_judgements_that_were_learned_from_are_not_new_any_more(done: tuple[Serv
     assert 0 == done[0].new_feedback()
 
 
-def test_the_held_out_judge_compares_the_policies(done: tuple[Services, CycleResult]) -> None:
-    """`tacit policies compare` without a preference function uses what the cycle left behind."""
+def _compare(services: Services, new: str, *, temperature: float, best_of: int = 1) -> dict[str, Any]:
+    """Against the base model, on the questions held out by the cycle, by the judge that it left behind."""
     from ui.comparing import compare_policies
 
-    services, result = done
-    figures = compare_policies(
+    return compare_policies(
         services,
-        new=str(result.policy_id),
+        new=new,
         old="base",
         questions=None,
         preferences=None,
         collections=None,
         samples=1,
-        temperature=0.0,
+        temperature=temperature,
         seed=0,
+        best_of=best_of,
         progress=lambda _done, _total: None,
     )
+
+
+def test_the_held_out_judge_compares_the_policies(done: tuple[Services, CycleResult]) -> None:
+    """`tacit policies compare` without a preference function uses what the cycle left behind."""
+    services, result = done
+    figures = _compare(services, str(result.policy_id), temperature=0.0)
 
     assert 0 <= figures["interval"][0] <= figures["win_rate"] <= figures["interval"][1] <= 1
     assert 0 < figures["n"]
@@ -158,22 +165,8 @@ def test_the_held_out_judge_compares_the_policies(done: tuple[Services, CycleRes
 
 def test_the_best_of_four_is_chosen_by_the_reward_of_the_cycle(done: tuple[Services, CycleResult]) -> None:
     """What the policy could reach without learning; the other policy answers as served."""
-    from ui.comparing import compare_policies
-
     services, result = done
-    figures = compare_policies(
-        services,
-        new=str(result.policy_id),
-        old="base",
-        questions=None,
-        preferences=None,
-        collections=None,
-        samples=1,
-        temperature=0.8,
-        seed=0,
-        best_of=4,
-        progress=lambda _done, _total: None,
-    )
+    figures = _compare(services, str(result.policy_id), temperature=0.8, best_of=4)
 
     assert {f"{result.policy_id}, best of 4", "base"} == set(figures["mean_words"])
 

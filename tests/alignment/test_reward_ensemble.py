@@ -16,7 +16,8 @@ from alignment.records import RankedCompletions, RolloutPrompt, StageProgress
 from alignment.reward_ensemble import bootstrap_shares, cautious_score
 from alignment.reward_functions import CautiousReward
 from alignment.reward_model import RewardModel
-from alignment.reward_training import RewardSettings, train_reward
+from alignment.reward_settings import RewardSettings
+from alignment.reward_training import train_reward
 from alignment.value_model import load_value_model
 from tests.alignment.answers import make_evidence, make_passage, make_prepared
 from tests.chatbot.tiny_models import make_tiny_model

@@ -15,7 +15,8 @@ from alignment.records import PromptCompletion, RankedCompletions, StageProgress
 from alignment.reward_dataset import Encoder, encode_judgements, lay_out
 from alignment.reward_model import RewardModel
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
-from alignment.reward_training import RewardSettings, _load, train_reward
+from alignment.reward_settings import RewardSettings
+from alignment.reward_training import _load, train_reward
 from tests.chatbot.tiny_models import ARCHITECTURES, make_tiny_model
 
 SETTINGS = RewardSettings(
