@@ -48,6 +48,7 @@ def compare_policies(
         NotFoundError: no such policy, or no questions or judge left by a cycle.
         UsageError: several samples at temperature 0, or of one that is the best of several.
     """
+    from alignment.best_of_n import best_of_n_kl
     from alignment.evaluation import judge_answer, policy_metrics
     from alignment.win_rate import win_rate
     from knowledge_base.questions import load_questions
@@ -90,7 +91,9 @@ def compare_policies(
         "groundedness": {name: m.groundedness for name, m in metrics.items()},
         "mean_words": {name: m.mean_words for name, m in metrics.items()},
         "abstained": {name: m.abstained_share for name, m in metrics.items()},
-        "kl": services.registry.get(new).metrics.get("objective/kl"),
+        "kl": best_of_n_kl(best_of)
+        if best_of > 1
+        else services.registry.get(new).metrics.get("objective/kl"),
     }
 
 

@@ -6,6 +6,7 @@ They go through `ui.training`, the only implementation of what a cycle needs of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +170,7 @@ def test_the_best_of_four_is_chosen_by_the_reward_of_the_cycle(done: tuple[Servi
     figures = _compare(services, str(result.policy_id), temperature=0.8, best_of=4)
 
     assert {f"{result.policy_id}, best of 4", "base"} == set(figures["mean_words"])
+    assert pytest.approx(math.log(4) - 3 / 4) == figures["kl"]
 
 
 def test_the_promoted_policy_can_be_rolled_back(done: tuple[Services, CycleResult]) -> None:
