@@ -54,6 +54,8 @@ class TokenBatch:
     """(N, T), padding on the right."""
     completion_mask: Tensor
     """(N, T), bool, ones on each completion including its end-of-text token."""
+    choices: Tensor | None = None
+    """(N, T, C), the token ids that each token was drawn from, -1 beyond them; None for the whole vocabulary."""
 
     @property
     def samples_per_prompt(self) -> int:
@@ -75,6 +77,7 @@ class TokenBatch:
             prompt_mask=self.prompt_mask[prompts, -length:],
             completion_ids=self.completion_ids[rows, :width],
             completion_mask=self.completion_mask[rows, :width],
+            choices=None if self.choices is None else self.choices[rows, :width],
         )
 
 
@@ -156,16 +159,29 @@ def _joined(forward: TokenForward, batch: TokenBatch) -> Tensor:
     return outputs
 
 
-def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities (N, T) of the tokens under logits (N, T, V) divided by the temperature, in float32 or wider."""
+def token_logprobs(
+    logits: Tensor, token_ids: Tensor, temperature: float, choices: Tensor | None = None
+) -> Tensor:
+    """Log-probabilities (N, T) of the tokens under logits (N, T, V) divided by the temperature, in float32 or wider.
+
+    With `choices` (N, T, C) the distribution is that over these tokens alone. Every token with a gradient must be one of its choices.
+    """
     scaled = _widened(logits) / temperature
-    return scaled.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(dim=-1)
+    chosen = scaled.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
+    return chosen - (scaled if choices is None else _among(scaled, choices)).logsumexp(dim=-1)
 
 
-def token_entropies(logits: Tensor, temperature: float) -> Tensor:
-    """Entropy (N, T), in nats, of the distributions with these logits (N, T, V) divided by the temperature."""
-    logprobs = (_widened(logits) / temperature).log_softmax(dim=-1)
-    return -(logprobs.exp() * logprobs).sum(dim=-1)
+def token_entropies(logits: Tensor, temperature: float, choices: Tensor | None = None) -> Tensor:
+    """Entropy (N, T), in nats, of the distributions with these logits (N, T, V) divided by the temperature, over `choices` alone if given."""
+    scaled = _widened(logits) / temperature
+    logprobs = (scaled if choices is None else _among(scaled, choices)).log_softmax(dim=-1)
+    return -torch.special.xlogy(logprobs.exp(), logprobs.exp()).sum(dim=-1)
+
+
+def _among(scaled: Tensor, choices: Tensor) -> Tensor:
+    """Logits (N, T, C) of the choices, minus infinity where there is none; where a row has none at all, as padding has, of anything."""
+    there = (choices >= 0) | (choices < 0).all(dim=-1, keepdim=True)
+    return scaled.gather(-1, choices.clamp(min=0)).masked_fill(~there, float("-inf"))
 
 
 def _widened(logits: Tensor) -> Tensor:

@@ -110,10 +110,10 @@ def completion_logprobs(
         part = tokens.select(prompts)
         logits = completion_outputs(forward, part, share_prompts=settings.share_prompts)
         rows, width = tokens.rows_of(prompts), part.completion_ids.shape[1]
-        found = token_logprobs(logits, part.completion_ids, settings.temperature)
+        found = token_logprobs(logits, part.completion_ids, settings.temperature, part.choices)
         logprobs[rows, :width] = found.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
         if with_entropy:
-            spread = token_entropies(logits, settings.temperature)
+            spread = token_entropies(logits, settings.temperature, part.choices)
             entropies[rows, :width] = spread.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
     return logprobs, entropies
 

@@ -18,8 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from alignment.branch_attention import attending_to_branches, branch, can_branch
 from alignment.errors import TrainingError
 from alignment.precision import Precision, uses_bfloat16
+from alignment.sampling_cache import make_room
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -137,6 +139,7 @@ class CausalForward:
         # Not every architecture takes positions (ALiBi) or a number of logits to keep.
         self._accepted = frozenset(inspect.signature(core.forward).parameters)
         self.can_share = can_share_cache(core)
+        self._branches = can_branch(core)
 
     def __call__(
         self,
@@ -162,6 +165,16 @@ class CausalForward:
             **extra,
         )
         return output.logits[:, -keep:], getattr(output, "past_key_values", None)
+
+    def continue_prompts(
+        self, cache: Any, prompt_mask: Tensor, *, samples: int, room: int
+    ) -> tuple[Any, AbstractContextManager[None]]:
+        """See `rollouts.SamplingForward`."""
+        if not self._branches:
+            return make_room(cache, repeats=samples, room=room), nullcontext()
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.model.dtype
+        branched = branch(cache, prompt_mask, branches=samples, room=room, dtype=dtype)
+        return branched, attending_to_branches(self.model)
 
 
 def can_share_cache(model: Any) -> bool:

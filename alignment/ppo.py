@@ -149,6 +149,7 @@ class _Run:
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
+            min_p=settings.min_p,
             end_ids=end_of_text_ids(models.policy, models.tokenizer),
         )
         self.prompts = TrainingPrompts(settings, models, prompts)

@@ -53,7 +53,10 @@ class PpoSettings:
     temperature: float = 0.8
     """Of sampling, and of the distribution that is trained: logits are divided by it in both."""
     top_p: float = 1.0
-    """Below 1 the sampled distribution is narrower than the trained one; the update then is slightly off-policy."""
+    """Below 1 tokens are drawn from the smallest set with that probability; the distribution over that set is what is trained."""
+    min_p: float = 0.0
+    """Above 0 tokens are drawn among those at least so likely, for the share of the likeliest, before the temperature; the distribution over
+    them is what is trained. Then a high temperature makes a copying policy choose otherwise where it has a choice, and not misspell."""
     sampling_batch_prompts: int = 32
     """Prompts sampled at once; the draws depend on it."""
     share_prompts: bool = True
@@ -192,9 +195,13 @@ class PpoSettings:
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay={self.ema_decay} must be at least 0 and below 1")
+        for name in ("min_p", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
         if self.entropy_floor is not None and not 0 <= self.entropy_floor < 1:
             raise ValueError(f"entropy_floor={self.entropy_floor} must be at least 0 and below 1, or none")

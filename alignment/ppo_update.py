@@ -150,7 +150,7 @@ class Updater:
             with autocast(n_tokens.device, self._dtype):
                 logits = completion_outputs(self.forward, tokens, share_prompts=settings.share_prompts)
             result = clipped_policy_loss(
-                token_logprobs(logits, tokens.completion_ids, settings.temperature),
+                token_logprobs(logits, tokens.completion_ids, settings.temperature, tokens.choices),
                 experience.logprobs[rows, :width],
                 experience.advantages[rows, :width],
                 tokens.completion_mask,

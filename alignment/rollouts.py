@@ -11,16 +11,20 @@ written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from alignment.completion_forward import TokenBatch, TokenForward, pad_prompts, prompt_positions
 from alignment.records import RolloutPrompt
-from alignment.sampling_cache import make_room
+
+NO_CHOICE = -1
+"""Where there are fewer tokens to choose among than elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +49,30 @@ class SamplingRule:
     temperature: float
     top_p: float
     end_ids: frozenset[int]
+    min_p: float = 0.0
+
+
+class SamplingForward(TokenForward, Protocol):
+    """A transformer that completions can be sampled from."""
+
+    def continue_prompts(
+        self, cache: Any, prompt_mask: Tensor, *, samples: int, room: int
+    ) -> tuple[Any, AbstractContextManager[None]]:
+        """Make a freshly filled cache ready for sampling where prompts can be shared.
+
+        Args:
+            cache: Of P prompts; not to be used afterwards.
+            prompt_mask: (P, L), bool.
+            samples: Completions of each prompt.
+            room: Tokens that each may write.
+
+        Returns:
+            A cache of N rows, one for each completion, and what to be inside of while they are written, a token of each row at a time.
+        """
 
 
 def sample_rollouts(
-    forward: TokenForward,
+    forward: SamplingForward,
     tokenizer: Any,
     prompts: Sequence[tuple[RolloutPrompt, Sequence[int]]],
     rule: SamplingRule,
@@ -73,13 +97,16 @@ def sample_rollouts(
         )
         parts.append(sample_completions(forward, ids, mask, rule, generator))
     prompt_ids, prompt_mask = pad_prompts([tokens for _, tokens in prompts], generator.device)
-    completion_ids, completion_mask, ended = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    completion_ids, completion_mask, ended = (
+        torch.cat(tensors) for tensors in zip(*(part[:3] for part in parts), strict=True)
+    )
     width = int(completion_mask.sum(dim=1).max())
     tokens = TokenBatch(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
         completion_ids=completion_ids[:, :width],
         completion_mask=completion_mask[:, :width],
+        choices=_joined([part[3] for part in parts], width),
     )
     written = [
         row[kept].tolist() for row, kept in zip(tokens.completion_ids, tokens.completion_mask, strict=True)
@@ -92,6 +119,17 @@ def sample_rollouts(
     )
 
 
+def _joined(parts: Sequence[Tensor | None], width: int) -> Tensor | None:
+    """The choices of several batches, padded to the most there are."""
+    found = [part[:, :width] for part in parts if part is not None]
+    if not found:
+        return None
+    most = max(part.shape[-1] for part in found)
+    return torch.cat(
+        [torch.nn.functional.pad(part, (0, most - part.shape[-1]), value=NO_CHOICE) for part in found]
+    )
+
+
 def _decode(tokenizer: Any, ids: Sequence[int], end_ids: frozenset[int]) -> str:
     # An end of text is not always a special token of the tokenizer, and is never text.
     kept = ids[:-1] if ids[-1] in end_ids else ids
@@ -100,12 +138,12 @@ def _decode(tokenizer: Any, ids: Sequence[int], end_ids: frozenset[int]) -> str:
 
 @torch.no_grad()
 def sample_completions(
-    forward: TokenForward,
+    forward: SamplingForward,
     prompt_ids: Tensor,
     prompt_mask: Tensor,
     rule: SamplingRule,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Sample K completions for each prompt.
 
     Args:
@@ -116,11 +154,25 @@ def sample_completions(
         generator: On the prompts' device.
 
     Returns:
-        Token ids (N, max_new_tokens) with zeros after the end, their mask, and which ended by themselves (N,).
+        Token ids (N, max_new_tokens) with zeros after the end, their mask, which ended by themselves (N,), and the tokens that each was
+        drawn from (N, max_new_tokens, C), None when that is the whole vocabulary.
     """
-    logits, cache, mask = _read_prompts(
+    logits, cache, mask, writing = _read_prompts(
         forward, prompt_ids, prompt_mask, samples=rule.samples_per_prompt, room=rule.max_new_tokens
     )
+    with writing:
+        return _write(forward, logits, cache, mask, rule, generator)
+
+
+def _write(
+    forward: SamplingForward,
+    logits: Tensor,
+    cache: Any,
+    mask: Tensor,
+    rule: SamplingRule,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """See `sample_completions`; logits (N, 1, V) of the first tokens, the cache, and the mask (N, L) of what was read."""
     n_rows, device = mask.shape[0], mask.device
     ids = torch.zeros(n_rows, rule.max_new_tokens, dtype=torch.long, device=device)
     written = torch.zeros_like(ids, dtype=torch.bool)
@@ -128,9 +180,12 @@ def sample_completions(
     ends = torch.tensor(sorted(rule.end_ids), device=device)
     lengths = mask.sum(dim=1, keepdim=True)
     rows = torch.arange(n_rows, device=device)  # (A,): which completion each row of the cache writes
+    choices: list[tuple[Tensor, Tensor]] = []
     for t in range(rule.max_new_tokens):
-        drawn = draw_tokens(logits[:, -1], rule.temperature, rule.top_p, generator)  # (A,)
+        drawn, among = draw_tokens(logits[:, -1], rule, generator)  # (A,), (A, C)
         going = ~ended[rows]
+        if among is not None:
+            choices.append((rows[going], among[going]))
         ids[rows[going], t] = drawn[going]
         written[rows[going], t] = True
         ended[rows] |= torch.isin(drawn, ends)
@@ -150,12 +205,23 @@ def sample_completions(
             cache=cache,
             use_cache=True,
         )  # (A, 1, V)
-    return ids, written, ended
+    return ids, written, ended, _by_place(choices, ids)
+
+
+def _by_place(choices: Sequence[tuple[Tensor, Tensor]], ids: Tensor) -> Tensor | None:
+    """Choices of each step (rows, tokens) as one tensor (N, T, C)."""
+    if not choices:
+        return None
+    most = max(among.shape[1] for _, among in choices)
+    placed = torch.full((*ids.shape, most), NO_CHOICE, dtype=torch.long, device=ids.device)
+    for t, (rows, among) in enumerate(choices):
+        placed[rows, t, : among.shape[1]] = among
+    return placed
 
 
 def _read_prompts(
-    forward: TokenForward, prompt_ids: Tensor, prompt_mask: Tensor, *, samples: int, room: int
-) -> tuple[Tensor, Any, Tensor]:
+    forward: SamplingForward, prompt_ids: Tensor, prompt_mask: Tensor, *, samples: int, room: int
+) -> tuple[Tensor, Any, Tensor, AbstractContextManager[None]]:
     repeated_mask = prompt_mask.repeat_interleave(samples, dim=0)
     if not forward.can_share:
         prompt_ids, prompt_mask = prompt_ids.repeat_interleave(samples, dim=0), repeated_mask
@@ -166,21 +232,37 @@ def _read_prompts(
         keep=1,
         use_cache=True,
     )
-    if forward.can_share:
-        logits = logits.repeat_interleave(samples, dim=0)
-        cache = make_room(cache, repeats=samples, room=room)
-    return logits, cache, repeated_mask
+    if not forward.can_share:
+        return logits, cache, repeated_mask, nullcontext()
+    cache, writing = forward.continue_prompts(cache, prompt_mask, samples=samples, room=room)
+    return logits.repeat_interleave(samples, dim=0), cache, repeated_mask, writing
 
 
-def draw_tokens(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
-    """Draw one token (A,) from each row of logits (A, V), from the smallest set of tokens with probability `top_p` or more.
+def draw_tokens(
+    logits: Tensor, rule: SamplingRule, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Draw one token (A,) from each row of logits (A, V), and say among which it was drawn: (A, C), the likeliest first.
 
-    Nucleus sampling: Holtzman et al. 2020 (arXiv 1904.09751), equation 2.
+    `min_p` keeps the tokens at least so likely, for the share of the likeliest, as the model itself finds them (Nguyen et al. 2024, arXiv
+    2407.01082); `top_p` the smallest set with that probability after the temperature (Holtzman et al. 2020, arXiv 1904.09751, equation 2).
     """
-    probabilities = (logits.float() / temperature).softmax(dim=-1)
-    if top_p < 1.0:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        before = ordered.cumsum(dim=-1) - ordered  # probability of everything likelier
-        ordered = ordered.masked_fill(before >= top_p, 0.0)
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+    probabilities = (logits.float() / rule.temperature).softmax(dim=-1)
+    if rule.top_p == 1.0 and rule.min_p == 0.0:
+        return torch.multinomial(probabilities, 1, generator=generator).squeeze(1), None
+    # At most 1 / min_p tokens are so likely; sorting all others would take as long as the model.
+    most = (
+        probabilities.shape[-1]
+        if rule.min_p == 0.0
+        else min(probabilities.shape[-1], math.ceil(1 / rule.min_p))
+    )
+    ordered, order = probabilities.topk(most, dim=-1)
+    before = ordered.cumsum(dim=-1) - ordered  # probability of everything likelier
+    # Temperature keeps the order, so a share of the likeliest is that share to the power of 1/T afterwards.
+    least = ordered[:, :1] * rule.min_p ** (1 / rule.temperature)
+    dropped = (before >= rule.top_p) | (ordered < least)
+    dropped[:, 0] = False
+    most = int((~dropped).sum(dim=1).max())
+    kept = ordered[:, :most].masked_fill(dropped[:, :most], 0.0)
+    place = torch.multinomial(kept, 1, generator=generator)
+    choices = order[:, :most].masked_fill(dropped[:, :most], NO_CHOICE)
+    return order.gather(1, place).squeeze(1), choices

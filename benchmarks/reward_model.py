@@ -225,7 +225,7 @@ def score_test(model: RewardModel, test: Sequence[RankedCompletions], *, log_nu:
     prompts = [row.prompt for row in test for _ in row.completions]
     texts = [text for row in test for text in row.completions]
     scores = model.score_texts(prompts, texts)
-    raw = [score * model.std + model.mean for score in scores]
+    raw = [score * model.std + statistics.mean(model.means) for score in scores]
     right, sure, hit = [], [], []
     at = 0
     for row in test:

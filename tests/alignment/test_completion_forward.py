@@ -83,3 +83,22 @@ def test_logprobs_and_entropies_are_those_of_the_tempered_distribution() -> None
 
     assert torch.allclose(expected.log_prob(ids), token_logprobs(logits, ids, 0.5), atol=1e-5)
     assert torch.allclose(expected.entropy(), token_entropies(logits, 0.5), atol=1e-5)
+
+
+def test_the_probabilities_of_what_could_be_drawn_add_up_to_one() -> None:
+    """Over the choices alone; padding, which has none, has finite numbers."""
+    logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    choices = torch.tensor([[[1, 4, -1], [0, -1, -1], [5, 6, 2]], [[3, 2, 0], [-1, -1, -1], [-1, -1, -1]]])
+    total = torch.zeros(2, 3)
+    for place in range(3):
+        chosen = choices[..., place]
+        found = token_logprobs(logits, chosen.clamp(min=0), 1.7, choices)
+        total += torch.where(chosen >= 0, found.exp(), 0.0)
+    assert torch.allclose(total[0], torch.ones(3))
+    assert torch.allclose(total[1, 0], torch.tensor(1.0))
+    assert token_logprobs(logits, torch.zeros(2, 3, dtype=torch.long), 1.7, choices).isfinite().all()
+
+    entropies = token_entropies(logits, 1.7, choices)
+    expected = torch.distributions.Categorical(logits=logits[0, 2, [5, 6, 2]] / 1.7).entropy()
+    assert torch.allclose(entropies[0, 2], expected, atol=1e-5)
+    assert float(entropies[0, 1]) == 0.0

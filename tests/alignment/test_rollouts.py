@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignment.completion_forward import TokenBatch, completion_outputs, pad_prompts
 from alignment.models import CausalForward
-from alignment.rollouts import SamplingRule, draw_tokens, sample_completions, sample_rollouts
+from alignment.rollouts import NO_CHOICE, SamplingRule, draw_tokens, sample_completions, sample_rollouts
 from tests.alignment.ppo_fakes import rollout_prompts, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def sample(seed: int = 0, **changes: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Completions of two prompts of different lengths."""
     ids, mask = pad_prompts([[5, 9, 30], [7]], CPU)
     generator = torch.Generator().manual_seed(seed)
-    return sample_completions(CausalForward(tiny_model()), ids, mask, rule(**changes), generator)
+    return sample_completions(CausalForward(tiny_model()), ids, mask, rule(**changes), generator)[:3]
 
 
 def test_a_completion_ends_with_its_first_end_of_text() -> None:
@@ -95,17 +95,63 @@ def test_sharing_prompts_does_not_change_the_draws() -> None:
     assert torch.equal(results[0], results[1])
 
 
+LOGITS = torch.tensor([0.15, 0.5, 0.05, 0.3]).log().repeat(500, 1)
+
+
+def draw(**changes: Any) -> tuple[set[int], list[int]]:
+    """What is drawn 500 times from probabilities 0.15, 0.5, 0.05, 0.3, and from what."""
+    drawn, choices = draw_tokens(LOGITS, rule(**changes), torch.Generator().manual_seed(0))
+    assert choices is not None
+    assert torch.equal(choices, choices[:1].expand_as(choices))
+    return set(drawn.tolist()), choices[0].tolist()
+
+
 def test_nucleus_sampling_draws_only_from_the_likeliest_tokens() -> None:
-    """With probabilities 0.5, 0.3, 0.15, 0.05 and top_p 0.7, the first two."""
-    logits = torch.tensor([0.15, 0.5, 0.05, 0.3]).log().repeat(500, 1)
-    drawn = draw_tokens(logits, 1.0, 0.7, torch.Generator().manual_seed(0))
-    assert set(drawn.tolist()) == {1, 3}
+    """The first two have a probability of 0.7 or more; the likeliest comes first."""
+    assert draw(top_p=0.7) == ({1, 3}, [1, 3])
+
+
+def test_tokens_that_the_model_finds_unlikely_are_not_drawn_at_any_temperature() -> None:
+    """0.15 is less than 0.4 times 0.5, whatever the temperature makes of both."""
+    assert draw(min_p=0.4, temperature=4.0) == ({1, 3}, [1, 3])
+    assert draw(min_p=0.2, temperature=0.7)[1] == [1, 3, 0]
+
+
+def test_both_restrictions_hold_at_once() -> None:
+    """Three tokens are likely enough, and two of them are 0.7 of everything."""
+    assert draw(min_p=0.2, top_p=0.7) == ({1, 3}, [1, 3])
+
+
+def test_what_a_token_was_drawn_from_stands_at_its_place() -> None:
+    """Also for rows that ended before others, and for prompts sampled in several batches; beyond the end there is nothing."""
+    tokenizer = tiny_tokenizer()
+    prompts = [(prompt, [5, 9 + i]) for i, prompt in enumerate(rollout_prompts(3))]
+    rollouts = sample_rollouts(
+        CausalForward(tiny_model()),
+        tokenizer,
+        prompts,
+        rule(end_ids=frozenset(range(131)), min_p=0.8),
+        batch_prompts=2,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+    tokens = rollouts.tokens
+    assert tokens.choices is not None
+    is_a_choice = (tokens.choices == tokens.completion_ids.unsqueeze(-1)).any(dim=-1)
+    assert torch.equal(is_a_choice, tokens.completion_mask)
+    assert (tokens.choices[~tokens.completion_mask] == NO_CHOICE).all()
+    chosen = tokens.select(torch.tensor([2])).choices
+    assert chosen is not None
+    assert torch.equal(chosen, tokens.choices[6:9, : chosen.shape[1]])
 
 
 def test_draws_follow_the_tempered_distribution() -> None:
     """Frequencies of 20,000 draws within two points."""
     logits = torch.tensor([0.0, 1.0, 2.0])
-    drawn = draw_tokens(logits.repeat(20_000, 1), 0.5, 1.0, torch.Generator().manual_seed(0))
+    drawn, choices = draw_tokens(
+        logits.repeat(20_000, 1), rule(temperature=0.5), torch.Generator().manual_seed(0)
+    )
+    assert choices is None
     frequencies = torch.bincount(drawn, minlength=3) / 20_000
     assert torch.allclose((logits / 0.5).softmax(0), frequencies, atol=0.02)
 
