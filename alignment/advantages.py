@@ -128,6 +128,19 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     return whitened.masked_fill(~mask.bool(), 0.0)
 
 
+def scale(values: Tensor, mask: Tensor) -> Tensor:
+    """Divide by the root of the mean square over the mask's ones, zero elsewhere: what is 0 stays 0, and no sign changes.
+
+    For leave-one-out advantages, whose mean over completions is 0 already: shifting them by their mean over tokens would reward long
+    completions of prompts that nobody can tell apart.
+
+    >>> scale(torch.tensor([3.0, 0.0, -4.0]), torch.tensor([1, 1, 0]))
+    tensor([1.4142, 0.0000, 0.0000])
+    """
+    square = masked_mean(values.square(), mask)
+    return values.masked_fill(~mask.bool(), 0.0) * torch.rsqrt(square + 1e-8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyLoss:
     """The clipped policy loss of some tokens and what is worth knowing of it; all but `loss` are sums, detached."""

@@ -178,6 +178,12 @@ def token_entropies(logits: Tensor, temperature: float, choices: Tensor | None =
     return -torch.special.xlogy(logprobs.exp(), logprobs.exp()).sum(dim=-1)
 
 
+def choice_surprise(logits: Tensor, choices: Tensor) -> Tensor:
+    """Minus the log of the probability (N, T) that all `choices` (N, T, C) of a token have together, at temperature 1, in nats."""
+    wide = _widened(logits)
+    return wide.logsumexp(dim=-1) - _among(wide, choices).logsumexp(dim=-1)
+
+
 def _among(scaled: Tensor, choices: Tensor) -> Tensor:
     """Logits (N, T, C) of the choices, minus infinity where there is none; where a row has none at all, as padding has, of anything."""
     there = (choices >= 0) | (choices < 0).all(dim=-1, keepdim=True)

@@ -29,7 +29,7 @@ from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
-from alignment.ppo_inputs import asked, in_learned_order, make_reward
+from alignment.ppo_inputs import asked, in_learned_order, make_ptx_rows, make_reward
 from alignment.records import (
     CycleResult,
     GateResult,
@@ -235,6 +235,7 @@ class Cycle:
                 out_dir=self._run.directory / "ppo",
                 work_dir=self._run.directory / "ppo_work",
                 progress=self._progress,
+                ptx_rows=make_ptx_rows(data.train.pairs, sft.path, self._settings.ppo),
             )
             if order is not None:
                 order.save(result.path)

@@ -19,6 +19,7 @@ from alignment.advantages import (
     generalized_advantages,
     leave_one_out_advantages,
     masked_mean,
+    scale,
     token_kl,
     token_rewards,
     whiten,
@@ -195,7 +196,7 @@ def estimate_advantages(
             rewards, values, mask, gamma=settings.gamma, lam=settings.lam
         )
     if settings.whiten_advantages:
-        advantages = whiten(advantages, mask)
+        advantages = whiten(advantages, mask) if values is not None else scale(advantages, mask)
     return advantages, targets
 
 

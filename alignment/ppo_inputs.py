@@ -7,15 +7,21 @@ refusals nobody judged and completions nobody would be shown, is bounded (`rewar
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment.cycle_settings import CycleSettings
-from alignment.records import RewardFunction, RolloutPrompt
+from alignment.ppo_settings import PpoSettings
+from alignment.records import PromptCompletion, RewardFunction, RolloutPrompt
 from alignment.snapshot import LoadedSnapshot
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.prompt import Message, is_refusal
 from chatbot.turn_preparation import in_order
+
+if TYPE_CHECKING:  # loads torch
+    from alignment.ppo_update import PtxRows
 
 
 def asked(prompts: Sequence[RolloutPrompt]) -> list[RolloutPrompt]:
@@ -42,6 +48,36 @@ def in_learned_order(
         dataclasses.replace(prompt, prepared=turn, prompt=render(turn.messages))
         for prompt, turn in zip(prompts, turns, strict=True)
     ]
+
+
+def make_ptx_rows(
+    pairs: Sequence[PromptCompletion], policy_dir: Path, settings: PpoSettings
+) -> PtxRows | None:
+    """Rows of the text that SFT learned from, for PPO-ptx; None where the settings want none.
+
+    Args:
+        pairs: SFT's.
+        policy_dir: Whose tokenizer encodes.
+        settings: `ptx_coef`, `ptx_rows` and the seed; rows longer than prompt and completion may be are left out.
+    """
+    if not settings.ptx_coef:
+        return None
+    from alignment.models import load_tokenizer
+    from alignment.padding import encode_completion, encode_prompt
+
+    tokenizer = load_tokenizer(policy_dir)
+    encoded = [
+        [*encode_prompt(tokenizer, pair.prompt), *encode_completion(tokenizer, pair.completion)]
+        for pair in pairs
+    ]
+    fitting = [row for row in encoded if 1 < len(row) <= settings.max_prompt_tokens + settings.max_new_tokens]
+
+    def rows(update: int) -> list[list[int]]:
+        # A function of the update alone: a resumed run gets the rows that the uninterrupted one would have got.
+        rng = random.Random(f"{settings.seed}:{update}")  # noqa: S311 -- reproducible, not secret
+        return rng.sample(fitting, min(settings.ptx_rows, len(fitting)))
+
+    return rows
 
 
 def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings) -> RewardFunction:

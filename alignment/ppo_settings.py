@@ -11,8 +11,9 @@ class PpoSettings:
     """How `train_ppo` samples, rewards and updates. Rejects impossible values when made."""
 
     # Objective
-    advantage: Literal["gae", "rloo"] = "gae"
-    """`gae` trains a value model beside the policy; `rloo` compares each completion with its siblings and loads no value model."""
+    advantage: Literal["gae", "rloo"] = "rloo"
+    """`rloo` compares each completion with its siblings and loads no value model; `gae` trains a value model beside the policy, which costs as
+    much as the policy and says little after a few hundred episodes (docs/lab-log.md, 27 November): for long runs and single samples."""
     kl_coef: float = 0.05
     """beta: reward lost per nat of KL to the reference model; the first value when `kl_target` is set."""
     kl_target: float | None = None
@@ -27,7 +28,7 @@ class PpoSettings:
     """lambda of generalised advantages. Below 1 the value model must carry the score back to the token that chose the sentence: at 0.95 and 40
     tokens 13% of it arrives by itself, and a value model of a few hundred episodes carries little. 0.95 for long runs."""
     whiten_advantages: bool = True
-    """Mean 0 and standard deviation 1 over all tokens of a step."""
+    """Mean 0 and standard deviation 1 over all tokens of a step; with `rloo` a mean square of 1, so that what is 0 stays 0."""
     whiten_rewards: bool = False
     """Standard deviation 1 over all tokens of a step, mean kept."""
     relative_scores: bool = True
@@ -40,7 +41,7 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 40
+    steps: int = 24
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
@@ -50,13 +51,16 @@ class PpoSettings:
     """Longest completion, in tokens."""
     max_prompt_tokens: int = 1024
     """Longer prompts are left out and counted: a cut prompt would teach answers without their evidence."""
-    temperature: float = 0.8
+    temperature: float = 1.5
     """Of sampling, and of the distribution that is trained: logits are divided by it in both."""
     top_p: float = 1.0
     """Below 1 tokens are drawn from the smallest set with that probability; the distribution over that set is what is trained."""
-    min_p: float = 0.0
+    min_p: float = 0.02
     """Above 0 tokens are drawn among those at least so likely, for the share of the likeliest, before the temperature; the distribution over
     them is what is trained. Then a high temperature makes a copying policy choose otherwise where it has a choice, and not misspell."""
+    choices_coef: float = 0.05
+    """With `min_p` or `top_p`: factor of minus the log-probability of everything that could be drawn, a token. Without it nothing holds down what is never
+    drawn, and a policy that is pushed away from all it could say says something else."""
     sampling_batch_prompts: int = 32
     """Prompts sampled at once; the draws depend on it."""
     share_prompts: bool = True
@@ -69,7 +73,7 @@ class PpoSettings:
     """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
     micro_batch_prompts: int = 4
     """Prompts in memory at once; changes speed and memory, never the result."""
-    learning_rate: float = 1.5e-4
+    learning_rate: float = 2e-4
     """Of the policy."""
     value_learning_rate: float = 5e-5
     """Of the value model's trunk."""
@@ -92,7 +96,9 @@ class PpoSettings:
     adam_eps: float = 1e-5
     """AdamW's epsilon."""
     ptx_coef: float = 0.0
-    """Factor of the language-model loss on rows given as `ptx_rows` (PPO-ptx); 0 for none."""
+    """Factor of the language-model loss on what SFT learned from (PPO-ptx); 0 for none."""
+    ptx_rows: int = 2
+    """Rows of it for each optimiser step."""
     ema_decay: float = 0.0
     """Per optimiser step; above 0 the exported policy is the moving average of the weights."""
     lora_rank: int = 0
@@ -156,6 +162,7 @@ class PpoSettings:
             "micro_batch_prompts",
             "sampling_batch_prompts",
             "save_every",
+            "ptx_rows",
         ]:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -177,7 +184,7 @@ class PpoSettings:
         ]:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("kl_coef", "value_coef", "ptx_coef", "missing_eos_penalty"):
+        for name in ("kl_coef", "value_coef", "ptx_coef", "choices_coef", "missing_eos_penalty"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}={value} must not be negative")

@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from alignment.advantages import clipped_policy_loss, clipped_value_loss, masked_sum
-from alignment.completion_forward import TokenForward, completion_outputs, token_logprobs
+from alignment.completion_forward import (
+    TokenForward,
+    choice_surprise,
+    completion_outputs,
+    token_logprobs,
+)
 from alignment.errors import TrainingError
 from alignment.experience import Experience
 from alignment.models import autocast, trainable_parameters
@@ -131,12 +136,17 @@ class Updater:
         return decay * rise
 
     def _minibatches(self, experience: Experience, step: int) -> Iterator[Tensor]:
-        n_prompts = experience.tokens.prompt_ids.shape[0]
-        device = experience.tokens.prompt_ids.device
+        tokens = experience.tokens
+        n_prompts, device = tokens.prompt_ids.shape[0], tokens.prompt_ids.device
+        teaches = torch.ones(n_prompts, dtype=torch.bool, device=device)
+        if self.value is None:
+            # Samples that are all alike, or all as good, have no gradient: their share grows as a policy makes up its mind.
+            teaches = experience.advantages.view(n_prompts, -1).ne(0).any(dim=1)
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
         for _ in range(self.settings.epochs):
             order = torch.randperm(n_prompts, generator=generator).to(device)
-            yield from order.chunk(self.settings.minibatches)
+            kept = order[teaches[order]]
+            yield from (part for part in kept.chunk(self.settings.minibatches) if len(part))
 
     def _update_policy(self, experience: Experience, prompts: Tensor, tally: _Tally, step: int) -> bool:
         """One optimiser step on a minibatch; False when it was withheld because the policy has moved too far."""
@@ -157,7 +167,11 @@ class Updater:
                 clip_range=settings.clip_range,
                 n_tokens=n_tokens,
             )
-            torch.autograd.backward(result.loss)
+            total = result.loss
+            if tokens.choices is not None and settings.choices_coef:
+                outside = masked_sum(choice_surprise(logits, tokens.choices), tokens.completion_mask)
+                total = total + settings.choices_coef * outside / n_tokens
+            torch.autograd.backward(total)
             loss = result.loss.detach() * n_tokens
             sums += torch.stack([loss, result.clipped, result.approximate_kl, result.ratio]).float()
         count = float(n_tokens)

@@ -54,8 +54,10 @@ class SimulationSettings:
     """Kinds of judgement, drawn with equal probability."""
     answers_per_ranking: int = 4
     """Answers shown in a ranking, and samples that a rating or a demonstration is judged against."""
-    temperature: float = 0.8
+    temperature: float = 1.5
     """Sampling temperature of the answers: people can only choose between answers that differ."""
+    min_p: float = 0.05
+    """Tokens less likely than this share of the likeliest one are not drawn."""
     max_new_tokens: int = 160
     """Longest answer, in tokens."""
     turns_per_batch: int = 4
@@ -152,6 +154,7 @@ def simulate(
         prepared = [assistant.prepare(t.question, by_user[t.user_id], collections=collections) for t in batch]
         sampling = Sampling(
             temperature=settings.temperature,
+            min_p=settings.min_p,
             max_new_tokens=settings.max_new_tokens,
             seed=settings.seed * 1_000_003 + start,
         )

@@ -57,7 +57,7 @@ def run_one(home: Path, taste: str, seed: int, args: argparse.Namespace) -> list
         )
         if number == 1:
             best = tacit(
-                home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "0.8"
+                home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "1.5"
             )
             rounds[-1]["best_of_4"] = figures(best, f"{sft}, best of 4", sft)
         print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)

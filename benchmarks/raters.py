@@ -1,16 +1,19 @@
 """Are the people found who do not look, or who mean harm? Simulated employees of three kinds judge real answers.
 
-    python benchmarks/raters.py [--documents DIR...] [--questions FILE.jsonl] [--home DIR] [--users 20] [--each 30] [--seed 0]
+    python benchmarks/raters.py [--documents DIR...] [--questions FILE.jsonl] [--home DIR] [--users 20] [--each 30] [--seed 0] [--cycles] [--plot PLOT.svg]
 
 Without arguments it runs on the sample company. A fifth of the employees click without looking, a tenth push an entity together; of the careful ones' judgements
 a tenth are random too (`--noise`). Prints one JSON object: AUC of the estimated reliability (careful against the others), the mean weight of
 a judgement by kind, who was left out, and how well a taste fitted with and without the weights predicts what careful people say of other questions.
+With `--cycles` a whole cycle learns from these judgements, another one counts everybody alike, a third learns from as many judgements of careful people only; each policy is
+compared with the base model by the true taste, on questions that nobody was asked. `--plot` draws the reliability found, by kind.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from collections import defaultdict
@@ -53,23 +56,95 @@ def main() -> None:
     parser.add_argument("--entity", default="the")
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cycles", action="store_true", help="train a policy of each kind of feedback")
+    parser.add_argument(
+        "--set", action="append", default=[], help="a training setting, as of `tacit train cycle`"
+    )
+    parser.add_argument("--plot", type=Path, help="draw the reliability found, by kind of person")
     args = parser.parse_args()
 
-    tacit(args.home, "init")
-    tacit(args.home, "ingest", *args.documents, "--collection", args.collection)
-    asked, _ = split(args.questions, args.home / "benchmark", args.seed)
-    simulated = tacit(
-        args.home, "simulate", str(asked), "--preferences", args.preferences, "--collection", args.collection,
-        "--turns", str(args.users * args.each), "--users", str(args.users), "--kinds", "rating,comparison,ranking",
-        "--noise", str(args.noise), "--clickers", str(args.clickers), "--adversaries", str(args.adversaries),
-        "--entity", args.entity, "--seed", str(args.seed),
-    )  # fmt: skip
-    with open_services(args.home) as services:
+    ingested = args.home / "ingested"
+    tacit(ingested, "init")
+    tacit(ingested, "ingest", *args.documents, "--collection", args.collection)
+    asked, unseen = split(args.questions, args.home / "benchmark", args.seed)
+    mixed, simulated = simulate(args, ingested, "mixed", asked, args.clickers, args.adversaries)
+    with open_services(mixed) as services:
         kinds = {user.id: simulated["employees"].get(user.name) for user in services.accounts.list()}
         rows = read_rankings(
             services.feedback.current(), ProductWorld(services, "").permissions(), question_id
         )
-    sys.stdout.write(json.dumps(report(rows, kinds, args.seed) | {"seed": args.seed}) + "\n")
+    found = report(rows, kinds, args.seed) | {"seed": args.seed}
+    if args.plot:
+        draw(found["reliabilities"], args.plot)
+    if args.cycles:
+        found["policies"] = learn(args, ingested, mixed, asked, unseen)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def simulate(
+    args: argparse.Namespace, ingested: Path, name: str, asked: Path, clickers: float, adversaries: float
+) -> tuple[Path, dict[str, Any]]:
+    """A home with judgements of such employees, and what `tacit simulate` says."""
+    home = args.home / name
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(ingested, home)
+    return home, tacit(
+        home, "simulate", str(asked), "--preferences", args.preferences, "--collection", args.collection,
+        "--turns", str(args.users * args.each), "--users", str(args.users), "--kinds", "rating,comparison,ranking",
+        "--noise", str(args.noise), "--clickers", str(clickers), "--adversaries", str(adversaries),
+        "--entity", args.entity, "--seed", str(args.seed),
+    )  # fmt: skip
+
+
+def learn(
+    args: argparse.Namespace, ingested: Path, mixed: Path, asked: Path, unseen: Path
+) -> dict[str, dict[str, Any]]:
+    """A policy of clean feedback, of mixed feedback weighed by what is known of people, and of mixed feedback counted alike."""
+    alike = args.home / "alike"
+    shutil.rmtree(alike, ignore_errors=True)
+    shutil.copytree(mixed, alike)
+    clean, _ = simulate(args, ingested, "clean", asked, 0.0, 0.0)
+    settings = [part for value in args.set for part in ("--set", value)]
+    found = {}
+    for name, home, own in (
+        ("careful people alone", clean, []),
+        ("all, weighted", mixed, []),
+        ("all, alike", alike, ["--set", "raters.enabled=false"]),
+    ):
+        cycle = tacit(home, "train", "cycle", *settings, *own)
+        against = tacit(
+            home, "policies", "compare", cycle["policy"], "base", "--questions", str(unseen),
+            "--preferences", args.preferences, "--collection", args.collection, "--seed", str(args.seed),
+        )  # fmt: skip
+        found[name] = {
+            "win_rate": against["win_rate"],
+            "interval": against["interval"],
+            "ties": against["ties"],
+            "n": against["n"],
+            "promoted": cycle["promoted"],
+            "minutes": round(cycle["wall_seconds"] / 60, 1),
+        }
+        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
+    return found
+
+
+def draw(reliabilities: dict[str, list[float]], path: Path) -> None:
+    """Every person a dot, at the reliability that was estimated, by the kind they are."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 2.5))
+    for row, (kind, values) in enumerate(sorted(reliabilities.items())):
+        axes.plot(values, [row] * len(values), "o", alpha=0.5)
+        axes.plot([statistics.mean(values)] * 2, [row - 0.2, row + 0.2], color="black")
+        axes.text(0.02, row + 0.15, kind, transform=axes.get_yaxis_transform())
+    axes.set(xlabel="reliability found (bar: mean)", yticks=[], xlim=(0, 1), ylim=(-0.5, len(reliabilities)))
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def report(rows: list[RankedCompletions], kinds: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -97,6 +172,7 @@ def report(rows: list[RankedCompletions], kinds: dict[str, Any], seed: int) -> d
         "auc": auc(good, bad),
         "judgements_each": len(train) / max(len(estimated.raters), 1),
         "reliability": {kind: statistics.mean(values) for kind, values in by_kind.items()},
+        "reliabilities": {kind: [round(value, 3) for value in values] for kind, values in by_kind.items()},
         "weight": {kind: statistics.mean(values) for kind, values in weights.items()},
         "left_out": sorted(kinds[rater.labeler_id] for rater in estimated.quarantined),
         "pair_accuracy": {

@@ -182,7 +182,7 @@ class Assistant:
         Args:
             prepared: From `prepare`.
             n: How many answers to return.
-            sampling: Temperature above 0, else all are the same; default `sample_temperature`.
+            sampling: Temperature above 0, else all are the same; default `varied_sampling` of the settings.
             policy_id: Who writes; None for the serving policy.
 
         Returns:
@@ -205,7 +205,7 @@ class Assistant:
         Args:
             prepared: From `prepare`.
             n: How many answers each.
-            sampling: Temperature above 0, else all are the same; default `sample_temperature`.
+            sampling: Temperature above 0, else all are the same; default `varied_sampling` of the settings.
             policy_id: Who writes; None for the serving policy.
             rounds: How often a turn is asked at most until its answers read differently; at temperature 0 once.
 
@@ -214,7 +214,7 @@ class Assistant:
         """
         if n < 1:
             raise UsageError(f"n is {n}: ask for at least 1 answer")
-        sampling = sampling or replace(self._sampling(), temperature=self._settings.sample_temperature)
+        sampling = sampling or self._settings.varied_sampling()
         generator = self._policies.generator(policy_id)
         prepared = [for_policy(turn, generator, self._settings.max_new_tokens) for turn in prepared]
         different: list[dict[str, Answer]] = [{} for _ in prepared]

@@ -76,7 +76,7 @@ class TokenDrawer:
                 self._drawn[row] = []
             uniform = [self._next(row) for row in rows]
             draws = torch.tensor(uniform, dtype=torch.float64, device=logits.device)
-            tokens = _inverse_cdf(logits / self._sampling.temperature, self._sampling.top_p, draws)
+            tokens = _inverse_cdf(logits, self._sampling, draws)
         logprobs = torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0]
         return tokens.tolist(), logprobs.tolist()
 
@@ -91,12 +91,14 @@ class TokenDrawer:
         return number
 
 
-def _inverse_cdf(logits: Any, top_p: float, uniform: Any) -> Any:
-    """Sample by inverting the cumulative distribution, cut to the nucleus (Holtzman et al. 2020, arXiv:1904.09751).
+def _inverse_cdf(logits: Any, sampling: Sampling, uniform: Any) -> Any:
+    """Sample by inverting the cumulative distribution, cut to the nucleus and to what is likely enough beside the likeliest.
+
+    Holtzman et al. 2020 (arXiv:1904.09751); Nguyen et al. 2024 (arXiv:2407.01082).
 
     Args:
-        logits: (B, V) float, temperature already applied.
-        top_p: The nucleus is the smallest set of likeliest tokens with at least this probability.
+        logits: (B, V) float.
+        sampling: Temperature, above 0; the nucleus is the smallest set of likeliest tokens with at least `top_p`; see there for `min_p`.
         uniform: (B,) float64 in [0, 1).
 
     Returns:
@@ -104,7 +106,13 @@ def _inverse_cdf(logits: Any, top_p: float, uniform: Any) -> Any:
     """
     import torch
 
-    probs = torch.softmax(logits.double(), dim=-1)  # (B, V)
+    top_p = sampling.top_p
+    probs = torch.softmax(logits.double() / sampling.temperature, dim=-1)  # (B, V)
+    if sampling.min_p > 0.0:
+        # A share of the likeliest is that share to the power of 1/T once the temperature is applied.
+        least = probs.amax(dim=-1, keepdim=True) * sampling.min_p ** (1 / sampling.temperature)
+        probs = probs.masked_fill(probs < least, 0.0)
+        probs = probs / probs.sum(dim=-1, keepdim=True)
     order = None
     if top_p < 1.0:
         probs, order = probs.sort(dim=-1, descending=True)

@@ -140,7 +140,8 @@ class OpenAIGenerator:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": m.role, "content": m.content} for m in messages],
-            "temperature": sampling.temperature,
+            # There is no min_p, and without it a higher temperature makes nonsense.
+            "temperature": min(sampling.temperature, 1.0) if sampling.min_p else sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
             "stream": stream,

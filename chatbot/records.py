@@ -36,6 +36,9 @@ class Sampling:
     temperature: float = 0.0
     """0 takes the likeliest token each time."""
     top_p: float = 1.0
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest one, before the temperature, are not drawn: a high temperature then makes other choices
+    where there is a choice, and no misspellings. An API has no such thing: `openai_generator` lowers the temperature instead."""
     max_new_tokens: int = 160
     seed: int | None = None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from chatbot.records import Sampling
+
 
 def _require(condition: bool, name: str, value: object, legal: str) -> None:
     if not condition:
@@ -168,13 +170,21 @@ class AssistantSettings:
     """Tokens an answer may take."""
     temperature: float = 0.0
     """Sampling temperature in serving; 0 takes the likeliest token each time."""
-    sample_temperature: float = 0.7
-    """Sampling temperature where several answers are wanted; at 1 a small model writes nonsense."""
+    sample_temperature: float = 1.5
+    """Sampling temperature where several answers are wanted: people can only choose between answers that differ. Behind an API at most 1."""
+    sample_min_p: float = 0.05
+    """There, tokens less likely than this share of the likeliest one are not drawn, or a small model would write nonsense at that temperature."""
     history_turns: int = 3
     """Earlier turns shown to the model with a follow-up question at most; fewer when the context is small."""
     follow_up_words: int = 12
     """A question of at most so many words that points back (it, that, what about) is a follow-up: it is searched for and asked
     together with the one before it. 0 takes every question for itself."""
+
+    def varied_sampling(self) -> Sampling:
+        """How answers are drawn where several are wanted, or another one."""
+        return Sampling(
+            temperature=self.sample_temperature, min_p=self.sample_min_p, max_new_tokens=self.max_new_tokens
+        )
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
@@ -184,5 +194,6 @@ class AssistantSettings:
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
         _require(self.sample_temperature > 0, "sample_temperature", self.sample_temperature, "above 0")
+        _require(0 <= self.sample_min_p < 1, "sample_min_p", self.sample_min_p, "at least 0 and below 1")
         _require(self.history_turns >= 0, "history_turns", self.history_turns, "0 or more")
         _require(self.follow_up_words >= 0, "follow_up_words", self.follow_up_words, "0 or more")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from chatbot.records import Answer, Sampling, User
@@ -137,7 +137,7 @@ def ask_again(
         yield TurnStep(phase="asked", conversation_id=conversation_id, question=asked.content)
         pieces = _Pieces(services.assistant, running.stop)
         # Greedy decoding would repeat itself word for word.
-        sampling = _varied_sampling(services) if has_answer else None
+        sampling = services.settings.assistant.varied_sampling() if has_answer else None
         for text in pieces.write(asked.content, user, (), history, sampling):
             yield TurnStep(
                 phase="writing", conversation_id=conversation_id, question=asked.content, text=text
@@ -215,8 +215,3 @@ def _save(services: Services, user: User, answer: Answer | None, earlier: Sequen
         return None  # stopped before the first word: there is nothing to show or to judge
     services.answers.save(answer, user.id, "chat", earlier_answer_ids=earlier)
     return answer
-
-
-def _varied_sampling(services: Services) -> Sampling:
-    settings = services.settings.assistant
-    return replace(Sampling(max_new_tokens=settings.max_new_tokens), temperature=settings.sample_temperature)

@@ -63,9 +63,7 @@ def compare_policies(
         )
     judge = _judge(services, new, preferences, seed)
     asked = load_questions(questions) if questions else _held_out_questions(services, new)
-    sampling = Sampling(
-        temperature=temperature, seed=seed, max_new_tokens=services.settings.assistant.max_new_tokens
-    )
+    sampling = replace(services.settings.assistant.varied_sampling(), temperature=temperature, seed=seed)
     writers = (
         _Writer(services, new, sampling, max(samples, best_of)),
         _Writer(services, old, replace(sampling, temperature=0.0) if best_of > 1 else sampling, samples),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignment.completion_forward import TokenBatch, completion_outputs, pad_prompts, token_logprobs
+from alignment.completion_forward import (
+    TokenBatch,
+    choice_surprise,
+    completion_outputs,
+    pad_prompts,
+    token_logprobs,
+)
 from alignment.errors import TrainingError
 from alignment.experience import Experience, completion_logprobs, completion_values
 from alignment.models import CausalForward
@@ -190,7 +197,7 @@ def test_ptx_rows_pull_the_policy_towards_text() -> None:
     policy = tiny_model()
     forward = CausalForward(policy)
     data = experience(policy, None, chosen)
-    data.advantages.zero_()
+    data.advantages.mul_(1e-9)
     asked = []
 
     def rows(update: int) -> list[list[int]]:
@@ -208,3 +215,81 @@ def test_ptx_rows_pull_the_policy_towards_text() -> None:
     assert loss() < before - 0.1
     assert asked == [0, 1, 2, 3]
     assert metrics["loss/ptx_avg"] > 0
+
+
+def with_choices(data: Experience, policy: Any, chosen: PpoSettings) -> Experience:
+    """The same completions, each token drawn from itself and one other."""
+    ids = data.tokens.completion_ids
+    choices = torch.stack([ids, (ids + 7) % 200], dim=-1).masked_fill(
+        ~data.tokens.completion_mask.unsqueeze(-1), -1
+    )
+    tokens = replace(data.tokens, choices=choices)
+    logprobs, _ = completion_logprobs(CausalForward(policy), tokens, chosen)
+    return replace(data, tokens=tokens, logprobs=logprobs)
+
+
+def outside(policy: Any, tokens: TokenBatch) -> float:
+    """Mean of minus the log-probability of all that could be drawn."""
+    assert tokens.choices is not None
+    with torch.no_grad():
+        logits = completion_outputs(CausalForward(policy), tokens, share_prompts=False)
+    return float(choice_surprise(logits, tokens.choices)[tokens.completion_mask].mean())
+
+
+def test_what_could_not_be_drawn_is_held_down() -> None:
+    """With nothing else to learn, the choices together become likelier; the gradient does not depend on the cut."""
+    found = []
+    for size in (1, 4):
+        chosen = settings(choices_coef=1.0, minibatches=1, micro_batch_prompts=size)
+        policy = tiny_model()
+        data = with_choices(experience(policy, None, chosen), policy, chosen)
+        data.advantages.mul_(1e-9)
+        before = outside(policy, data.tokens)
+        Updater(chosen, policy, CausalForward(policy), None, dtype=None).update(data, step=0)
+        found.append(outside(policy, data.tokens))
+        assert found[-1] < before - 0.02
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_a_token_without_alternative_teaches_nothing() -> None:
+    """Drawn from itself alone it has probability 1 whatever the weights, so its advantage moves none."""
+    chosen = settings()
+    policy = tiny_model()
+    data = experience(policy, None, chosen)
+    alone = data.tokens.completion_ids.unsqueeze(-1).masked_fill(
+        ~data.tokens.completion_mask.unsqueeze(-1), -1
+    )
+    data = replace(
+        data,
+        tokens=replace(data.tokens, choices=alone),
+        logprobs=torch.zeros_like(data.logprobs),
+    )
+    before = [p.clone() for p in policy.parameters()]
+
+    Updater(chosen, policy, CausalForward(policy), None, dtype=None).update(data, step=0)
+
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, policy.parameters(), strict=True))
+
+
+def test_prompts_whose_samples_are_equally_good_cost_nothing() -> None:
+    """Weights are those of the others alone; where all are equally good there is no update."""
+    chosen = settings(minibatches=1, epochs=1, micro_batch_prompts=1)
+    policy = tiny_model()
+    data = experience(policy, None, chosen)
+    data.advantages[2:6] = 0.0
+    seen: list[int] = []
+
+    class Watched(CausalForward):
+        def __call__(self, **arguments: Any) -> Any:
+            seen.append(arguments["input_ids"].shape[0])
+            return super().__call__(**arguments)
+
+    metrics = Updater(chosen, policy, Watched(policy), None, dtype=None).update(data, step=0)
+    assert metrics["policy/updates"] == 1
+    assert sum(size for size in seen if size == 1) == 2, "each prompt that teaches is read once"
+
+    data.advantages.zero_()
+    before = [p.clone() for p in policy.parameters()]
+    metrics = Updater(chosen, policy, CausalForward(policy), None, dtype=None).update(data, step=0)
+    assert metrics["policy/updates"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))

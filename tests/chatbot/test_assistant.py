@@ -231,7 +231,7 @@ def test_samples_repeat_when_the_model_has_one_thing_to_say() -> None:
     answers = assistant.sample(assistant.prepare(QUESTION, ALICE), 3)
 
     assert len(answers) == len({a.id for a in answers}) == 3
-    assert {a.sampling.temperature for a in answers} == {AssistantSettings().sample_temperature}
+    assert {a.sampling for a in answers} == {AssistantSettings().varied_sampling()}
 
 
 def test_another_policy_can_be_asked() -> None:

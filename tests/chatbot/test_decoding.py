@@ -42,6 +42,17 @@ def test_the_nucleus_leaves_the_tail_out() -> None:
     ) == {3}
 
 
+def test_what_the_model_finds_unlikely_is_not_drawn_at_any_temperature() -> None:
+    """With min_p 0.4 tokens of less than 0.2 are left out, however flat the temperature makes them; the others are drawn as it says."""
+    logits = torch.log(torch.tensor([0.05, 0.3, 0.15, 0.5])).repeat(4_000, 1)
+
+    tokens = TokenDrawer(Sampling(temperature=4.0, min_p=0.4, seed=1), 4_000).draw(logits, range(4_000))[0]
+
+    assert set(tokens) == {1, 3}
+    expected = 0.3**0.25 / (0.3**0.25 + 0.5**0.25)
+    assert tokens.count(1) / 4_000 == pytest.approx(expected, abs=0.03)
+
+
 def test_logprobs_are_at_temperature_one() -> None:
     """A hot draw reports the same log-probability as a greedy one of the same token."""
     logits = torch.tensor([[2.0, 0.0, -1.0]])

@@ -110,6 +110,16 @@ def test_it_asks_for_a_chat_completion(server: _Server) -> None:
     }
 
 
+def test_a_temperature_that_needs_min_p_is_lowered(server: _Server) -> None:
+    """The protocol has no min_p, and 1.5 without it is nonsense."""
+    generator = _generator(server)
+
+    generator.generate([ASK], Sampling(temperature=1.5, min_p=0.05))
+    generator.generate([ASK], Sampling(temperature=1.5))
+
+    assert [body["temperature"] for _, _, body in server.requests] == [1.0, 1.5]
+
+
 def test_several_prompts_come_back_in_order_with_their_own_seeds(server: _Server) -> None:
     """One request per prompt, seeds counted up so that samples differ."""
     completions = _generator(server).generate([ASK] * 3, Sampling(seed=7))
