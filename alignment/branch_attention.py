@@ -53,7 +53,8 @@ class BranchLayer(DynamicLayer):
             for keys, values, length in zip(filled.keys, filled.values, lengths, strict=True)
         ]  # each (K, L, D)
         self._counts = [branches] * len(lengths)
-        rows, heads, self._read, width = filled.keys.shape
+        rows, heads, read, width = filled.keys.shape
+        self._read: int = read
         self._keys = torch.empty(rows * branches, heads, room, width, dtype=dtype)
         self._values = torch.empty_like(self._keys)
         self._written = 0
@@ -105,7 +106,7 @@ def _by_head(states: Tensor) -> Tensor:
 
 def _by_branch(states: Tensor, count: int) -> Tensor:
     """(K, n G, x) -> (n, K, G, x)."""
-    return states.unflatten(1, (count, -1)).transpose(0, 1)
+    return states.view(states.shape[0], count, -1, states.shape[-1]).transpose(0, 1)
 
 
 def branch(cache: Any, prompt_mask: Tensor, *, branches: int, room: int, dtype: torch.dtype) -> Any:

@@ -175,7 +175,8 @@ def token_entropies(logits: Tensor, temperature: float, choices: Tensor | None =
     """Entropy (N, T), in nats, of the distributions with these logits (N, T, V) divided by the temperature, over `choices` alone if given."""
     scaled = _widened(logits) / temperature
     logprobs = (scaled if choices is None else _among(scaled, choices)).log_softmax(dim=-1)
-    return -torch.special.xlogy(logprobs.exp(), logprobs.exp()).sum(dim=-1)
+    probabilities = logprobs.exp()
+    return -torch.xlogy(probabilities, probabilities).sum(dim=-1)
 
 
 def choice_surprise(logits: Tensor, choices: Tensor) -> Tensor:

@@ -6,14 +6,16 @@
 Without documents and questions it runs on the sample company. For each taste and seed: a copy of the ingested home; half of the questions, by a hash,
 is asked by simulated employees; in each round they make so many judgements of what serves then, part of them random, and a cycle learns
 from all judgements so far. The other half of the questions is never asked: on them each round's policy is compared with the SFT policy of the first round
-by the true taste, both greedy, ties counting half. Beside it the best of four samples of that SFT policy, chosen by the first round's reward.
+by the true taste, both greedy, ties counting half; questions that are refused before a policy is asked are ties, and `win_rate_asked` leaves them out. Beside it the best of four samples of that SFT policy, chosen by the first round's reward.
 
-Prints a table and a JSON object; what is done is kept in the home's `learning.json` and not done again.
+The first rounds of all tastes and seeds come first. Prints a table and a JSON object; what is done is kept in the home's `learning.json` and not done again,
+and a round that was broken off begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -27,41 +29,52 @@ from loop import HERE, SAMPLE, split, tacit
 TASTES = [f"{HERE / 'preferences' / name}.py:{name}" for name in ("brief", "thorough", "concrete")]
 
 
-def run_one(home: Path, taste: str, seed: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rounds of one taste and seed."""
+def play(
+    home: Path, taste: str, seed: int, number: int, sft: str, args: argparse.Namespace
+) -> dict[str, Any]:
+    """One round: simulate, learn, compare with the SFT policy of the first round, `sft`, empty in the first round itself."""
     asked, unseen = split(args.questions, home / "benchmark", seed)
     common = ["--preferences", taste, "--collection", args.collection]
-    rounds: list[dict[str, Any]] = []
-    sft = ""
-    for number in range(1, args.rounds + 1):
-        started = time.monotonic()
-        simulated = tacit(
-            home, "simulate", str(asked), *common, "--turns", str(args.judgements), "--noise", str(args.noise),
-            "--seed", str(1000 * seed + number),
-        )  # fmt: skip
-        cycle = tacit(home, "train", "cycle", *(part for s in args.set for part in ("--set", s)))
-        sft = sft or cycle["policy"].replace("ppo-", "sft-")
-        judged = ["--questions", str(unseen), *common, "--seed", str(seed)]
-        against = tacit(home, "policies", "compare", cycle["policy"], sft, *judged)
-        rounds.append(
-            {
-                "round": number,
-                "policy": cycle["policy"],
-                "promoted": cycle["promoted"],
-                "reason": cycle.get("reason", ""),
-                "cycle_minutes": round(cycle["wall_seconds"] / 60, 1),
-                "simulate_minutes": round(simulated["wall_seconds"] / 60, 1),
-                **figures(against, cycle["policy"], sft),
-                "minutes": round((time.monotonic() - started) / 60, 1),
-            }
-        )
-        if number == 1:
-            best = tacit(
-                home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "1.5"
-            )
-            rounds[-1]["best_of_4"] = figures(best, f"{sft}, best of 4", sft)
-        print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
-    return rounds
+    started = time.monotonic()
+    simulated = tacit(
+        home, "simulate", str(asked), *common, "--turns", str(args.judgements), "--noise", str(args.noise),
+        "--seed", str(1000 * seed + number),
+    )  # fmt: skip
+    cycle = tacit(home, "train", "cycle", *(part for s in args.set for part in ("--set", s)))
+    sft = sft or cycle["policy"].replace("ppo-", "sft-")
+    judged = ["--questions", str(unseen), *common, "--seed", str(seed)]
+    against = tacit(home, "policies", "compare", cycle["policy"], sft, *judged)
+    found = {
+        "round": number,
+        "policy": cycle["policy"],
+        "sft": sft,
+        "promoted": cycle["promoted"],
+        "reason": cycle.get("reason", ""),
+        "cycle_minutes": round(cycle["wall_seconds"] / 60, 1),
+        "simulate_minutes": round(simulated["wall_seconds"] / 60, 1),
+        **figures(against, cycle["policy"], sft),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+    }
+    if number == 1:
+        best = tacit(home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "1.5")
+        found["best_of_4"] = figures(best, f"{sft}, best of 4", sft)
+    print(taste, seed, json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+def prepare(home: Path, ingested: Path) -> None:
+    """The home as it was before the round: a round that was broken off has left judgements behind."""
+    before = home.with_name(f"{home.name}.before")
+    if before.is_dir():
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(before, home)
+        return
+    if not home.is_dir():
+        shutil.copytree(ingested, home)
+    partial = home.with_name(f"{home.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(home, partial)
+    partial.rename(before)
 
 
 def figures(found: dict[str, Any], new: str, old: str) -> dict[str, Any]:
@@ -75,6 +88,8 @@ def figures(found: dict[str, Any], new: str, old: str) -> dict[str, Any]:
         "interval": found["interval"],
         "ties": found["ties"],
         "n": found["n"],
+        "n_asked": found["n_asked"],
+        "win_rate_asked": 0.5 + (found["win_rate"] - 0.5) * found["n"] / max(found["n_asked"], 1),
         "kl": found["kl"],
         "key_fact_recall": found["key_fact_recall"][new],
         "groundedness": found["groundedness"][new],
@@ -97,6 +112,7 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                     "seeds": len(here),
                     "win_rate": round(statistics.mean(r["win_rate"] for r in here), 3),
                     "lowest": round(min(r["win_rate"] for r in here), 3),
+                    "win_rate_asked": round(statistics.mean(r["win_rate_asked"] for r in here), 3),
                     "key_fact_recall_gained": round(
                         statistics.mean(r["key_fact_recall_gained"] for r in here), 3
                     ),
@@ -164,16 +180,17 @@ def main() -> None:
     tacit(base, "ingest", *args.documents, "--collection", args.collection)
     report = args.home / "learning.json"
     runs: dict[str, list[dict[str, Any]]] = json.loads(report.read_text("utf-8")) if report.is_file() else {}
-    for seed in args.seeds:
-        for taste in args.tastes:
-            name = f"{taste.rpartition(':')[2]} {seed}"
-            if name in runs:
-                continue
-            home = args.home / name.replace(" ", "-")
-            shutil.rmtree(home, ignore_errors=True)
-            shutil.copytree(base, home)
-            runs[name] = run_one(home, taste, seed, args)
-            report.write_text(json.dumps(runs, indent=1), "utf-8")
+    for number, seed, taste in itertools.product(range(1, args.rounds + 1), args.seeds, args.tastes):
+        name = f"{taste.rpartition(':')[2]} {seed}"
+        rounds = runs.setdefault(name, [])
+        if len(rounds) >= number:
+            continue
+        home = args.home / name.replace(" ", "-")
+        prepare(home, base)
+        rounds.append(play(home, taste, seed, number, rounds[0]["sft"] if rounds else "", args))
+        report.write_text(json.dumps(runs, indent=1), "utf-8")
+        shutil.rmtree(home.with_name(f"{home.name}.before"))
+    runs = {name: rounds for name, rounds in runs.items() if rounds}
     for row in summary(runs):
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     if args.plot:

@@ -84,6 +84,7 @@ def run(directory: Path, advantage: Any, steps: int, seed: int) -> list[dict[str
         learning_rate=3e-3,
         value_learning_rate=1e-3,
         temperature=1.0,
+        min_p=0.0,
         kl_coef=0.01,
         kl_budget=None,
         approxkl_limit=None,

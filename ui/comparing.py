@@ -41,8 +41,8 @@ def compare_policies(
     old policy answers as served.
 
     Returns:
-        `{"win_rate", "interval", "n", "judge", "ties", "key_fact_recall", "mean_words", "abstained"}`; the last three hold a figure
-        for each policy.
+        `{"win_rate", "interval", "n", "judge", "ties", "n_asked", "key_fact_recall", "groundedness", "mean_words", "abstained", "kl"}`. Of the `n` questions a
+        policy was asked `n_asked`; the others are refused for want of evidence. The four before the last hold a figure for each policy.
 
     Raises:
         NotFoundError: no such policy, or no questions or judge left by a cycle.
@@ -85,6 +85,7 @@ def compare_policies(
         "n": result.n,
         "judge": result.judge,
         "ties": result.ties,
+        "n_asked": len({a.question for a in flat[0] if a.prepared.answerable}),
         "key_fact_recall": {name: m.key_fact_recall for name, m in metrics.items()},
         "groundedness": {name: m.groundedness for name, m in metrics.items()},
         "mean_words": {name: m.mean_words for name, m in metrics.items()},

@@ -44,6 +44,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def settings(**changes: Any) -> PpoSettings:
     """Large steps for a tiny model, no limits."""
     chosen: dict[str, Any] = {
+        "advantage": "gae",
+        "min_p": 0.0,
         "steps": 4,
         "prompts_per_step": 4,
         "samples_per_prompt": 2,
@@ -134,7 +136,15 @@ def test_completions_learn_to_end(tmp_path: Path) -> None:
     assert rows[-1]["val/num_eos_tokens"] > 40
 
 
-@pytest.mark.parametrize("changes", [{}, {"advantage": "rloo", "ema_decay": 0.5}, {"lora_rank": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"advantage": "rloo", "ema_decay": 0.5},
+        {"advantage": "rloo", "temperature": 1.5, "min_p": 0.3, "choices_coef": 0.1},
+        {"lora_rank": 4},
+    ],
+)
 def test_a_stopped_run_resumes_to_the_same_bits(
     models: tuple[Path, Path], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
