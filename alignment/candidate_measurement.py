@@ -18,7 +18,7 @@ from alignment.gates import BaseComparison
 from alignment.ppo_inputs import asked
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
 from alignment.suites import SuiteResult, judge_probes, make_probes
-from alignment.win_rate import RewardJudge, WinRate, win_rate
+from alignment.win_rate import RewardJudge, WinRate, member_win_rates, win_rate
 from chatbot.protocols import Generator
 from chatbot.records import Answer, Completion, PolicyVersion, PreparedTurn, Sampling
 from chatbot.turn_preparation import for_policy
@@ -34,6 +34,8 @@ class CandidateMeasurement:
     """Candidate against parent."""
     base: BaseComparison | None
     """None where the base model is the parent."""
+    member_wins: Sequence[float] = ()
+    """(M,) win rate against the parent by each member of the judge."""
     suites: Sequence[SuiteResult] = ()
     """The candidate's."""
     parent_suites: Sequence[SuiteResult] = ()
@@ -86,13 +88,15 @@ def measure_candidate(
         if len(suites) < 2:  # the base model is no measure where the parent was learned itself
             trapped = writer.complete([probe.turn for probe in probes], "traps")
             suites.append(judge_probes(probes, [completion.text for _, completion in trapped]))
-    judge = RewardJudge(RewardModel.load(judge_dir), world.render)
+    reward = RewardModel.load(judge_dir)
+    judge = RewardJudge(reward, world.render)
     wins = [win_rate(answers[0], others, judge, seed=settings.cycle.seed) for others in answers[1:]]
     return CandidateMeasurement(
         candidate=_metrics(questions, answers[0]),
         parent=_metrics(questions, answers[1]),
         win=wins[0],
         base=BaseComparison(metrics=_metrics(questions, answers[2]), win=wins[1]) if len(wins) > 1 else None,
+        member_wins=member_win_rates(answers[0], answers[1], reward, world.render),
         suites=suites[0],
         parent_suites=suites[1],
     )

@@ -162,13 +162,22 @@ class Cycle:
         return self._stage("sft", train)
 
     def _reward(self, data: LoadedSnapshot, sft: StageResult) -> StageResult:
+        from alignment.demonstration_rankings import rank_demonstrations
         from alignment.reward_training import train_reward
 
         def train() -> StageResult:
+            settings = self._settings.reward
+            demonstrated = rank_demonstrations(
+                data.train.pairs,
+                policy_dir=Path(self._world.base().path),
+                samples=settings.demonstration_samples,
+                weight=settings.demonstration_weight,
+                sampling=self._settings.ppo,
+            )
             return train_reward(
-                self._settings.reward,
+                settings,
                 init_dir=sft.path,
-                judgements=data.train.judgements,
+                judgements=[*data.train.judgements, *demonstrated],
                 held_out=data.held_out.judgements,
                 anchors=data.train.pairs,
                 out_dir=self._run.directory / "reward",
@@ -262,6 +271,7 @@ class Cycle:
                 kl=ppo.metrics.get("objective/kl"),
                 base=measurement.base,
                 suites=measurement.paired_suites(),
+                member_wins=measurement.member_wins,
             )
             return {
                 "gates": [dataclasses.asdict(gate) for gate in gates],

@@ -32,6 +32,9 @@ class GateSettings:
     Not worse is enough, for the candidate must be better than the base model all the same. A cycle learns everything anew from what
     counts today, so its policy is the last one plus some judgements and minus what was withdrawn or deleted; if it had to beat the last
     one beyond luck, the first promoted policy would serve for ever, and what was withdrawn would live on in it."""
+    min_member_win_rate: float = 0.4
+    """Each member of the judge's ensemble must prefer the candidate to its parent at least so often: members have learned from other halves of the same
+    judgements, and what one of them rejects the judgements do not decide."""
     min_questions: int = 10
     """Below this many questions nothing can be said, and the gate fails."""
     max_key_fact_drop: float = 0.02
@@ -74,7 +77,13 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         """Reject bars that no candidate, or any, would pass."""
-        for name in ("min_win_rate_low", "min_win_rate_small", "min_win_rate_parent", "min_groundedness"):
+        for name in (
+            "min_win_rate_low",
+            "min_win_rate_small",
+            "min_win_rate_parent",
+            "min_member_win_rate",
+            "min_groundedness",
+        ):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
         for name in (
@@ -119,6 +128,7 @@ def run_gates(
     kl: float | None = None,
     base: BaseComparison | None = None,
     suites: Sequence[tuple[SuiteResult, SuiteResult]] = (),
+    member_wins: Sequence[float] = (),
 ) -> list[GateResult]:
     """All checks, those that fail included; the candidate may serve when all have passed.
 
@@ -131,6 +141,7 @@ def run_gates(
         kl: Mean KL to the reference model at the end of PPO, nats per answer; None for a candidate without PPO.
         base: The base model on the same questions, where the parent was learned itself; None where the parent is the base model.
         suites: Candidate's and parent's results in each suite of traps.
+        member_wins: (M,) candidate against parent by each member of the judge; with fewer than two there is nothing to check.
 
     Returns:
         One result for each check that can be made: without questions with key facts, say, that check is left out.
@@ -148,6 +159,8 @@ def run_gates(
         gates += _no_drops(candidate, parent, settings, whose=parents, slack=settings.parent_slack)
         gates += _no_drops(candidate, base.metrics, settings, whose=bases, suffix="_over_base")
         gates.append(_length(candidate, base.metrics, settings, whose=bases))
+    if len(member_wins) > 1:
+        gates.append(_members(member_wins, settings))
     gates += [_suite(ours, theirs, settings) for ours, theirs in suites if ours.n]
     if kl is not None:
         gates.append(_kl(kl, settings))
@@ -193,6 +206,21 @@ def _win_rate(
         value, threshold, passed = low, low_bar, low > low_bar
         why = f"{seen}: the low end must be above {low_bar:.0%}."
     return GateResult(name=name, passed=passed, value=value, threshold=threshold, why=why)
+
+
+def _members(wins: Sequence[float], settings: GateSettings) -> GateResult:
+    lowest = min(wins)
+    why = (
+        f"The judge's {len(wins)} members prefer it to its parent in {', '.join(f'{win:.0%}' for win in sorted(wins))} of the questions; "
+        f"each must in {settings.min_member_win_rate:.0%}."
+    )
+    return GateResult(
+        name="ensemble",
+        passed=lowest >= settings.min_member_win_rate,
+        value=lowest,
+        threshold=settings.min_member_win_rate,
+        why=why,
+    )
 
 
 def _no_drops(

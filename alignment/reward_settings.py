@@ -37,6 +37,10 @@ class RewardSettings:
     members: int = 4
     """Heads and fits of the traits, each with its own weights of the questions; where they disagree the judgements do not decide. 1 for a
     plain reward model."""
+    demonstration_weight: float = 0.5
+    """Of a demonstration as a comparison with what the base model says by itself; a comparison that a person made has 1. 0 leaves demonstrations out."""
+    demonstration_samples: int = 2
+    """Answers of the base model that a demonstration is compared with."""
     max_steps: int = -1
     """Stop after this many optimiser steps; -1 for the whole of `epochs`."""
     precision: Precision = "auto"
@@ -49,7 +53,7 @@ class RewardSettings:
         for name in ("epochs", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("batch_size", "micro_batch_size", "members"):
+        for name in ("batch_size", "micro_batch_size", "members", "demonstration_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.batch_size % self.micro_batch_size:
@@ -60,6 +64,8 @@ class RewardSettings:
             raise ValueError(f"max_length={self.max_length} must be at least 16 tokens")
         if self.context not in {"full", "question"}:
             raise ValueError(f"context={self.context!r} must be full or question")
+        if self.demonstration_weight < 0:
+            raise ValueError(f"demonstration_weight={self.demonstration_weight} must be 0 or more")
         if self.center_coefficient < 0:
             raise ValueError(f"center_coefficient={self.center_coefficient} must be 0 or more")
         if not 0 <= self.warmup_share < 1:

@@ -108,13 +108,10 @@ def sample_rollouts(
         completion_mask=completion_mask[:, :width],
         choices=_joined([part[3] for part in parts], width),
     )
-    written = [
-        row[kept].tolist() for row, kept in zip(tokens.completion_ids, tokens.completion_mask, strict=True)
-    ]
     return Rollouts(
         prompts=[prompt for prompt, _ in prompts for _ in range(rule.samples_per_prompt)],
         tokens=tokens,
-        texts=[_decode(tokenizer, ids, rule.end_ids) for ids in written],
+        texts=completion_texts(tokenizer, tokens.completion_ids, tokens.completion_mask, rule.end_ids),
         ended=ended,
     )
 
@@ -128,6 +125,12 @@ def _joined(parts: Sequence[Tensor | None], width: int) -> Tensor | None:
     return torch.cat(
         [torch.nn.functional.pad(part, (0, most - part.shape[-1]), value=NO_CHOICE) for part in found]
     )
+
+
+def completion_texts(tokenizer: Any, ids: Tensor, mask: Tensor, end_ids: frozenset[int]) -> list[str]:
+    """Texts of N completions (N, T), special tokens and the end of text left out."""
+    written = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+    return [_decode(tokenizer, row, end_ids) for row in written]
 
 
 def _decode(tokenizer: Any, ids: Sequence[int], end_ids: frozenset[int]) -> str:

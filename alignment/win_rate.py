@@ -20,6 +20,7 @@ import numpy as np
 
 from alignment.preferences import PreferenceFunction, rank
 from alignment.records import RewardFunction, RolloutPrompt
+from alignment.reward_functions import EnsembleReward
 from chatbot.judgements import judged_text_of, text_hash
 from chatbot.prompt import Message
 from chatbot.records import Answer
@@ -170,6 +171,37 @@ def win_rate(
         judge=judge.name,
         ties=sum(outcome == 0.5 for outcome in outcomes),
     )
+
+
+def member_win_rates(
+    new_answers: Sequence[Answer],
+    old_answers: Sequence[Answer],
+    reward: EnsembleReward,
+    render: Callable[[Sequence[Message]], str],
+) -> list[float]:
+    """(M,) the win rate of new over old by each member of an ensemble; ties, equal texts among them, count half.
+
+    Args:
+        new_answers: Of the policy whose win rates these are; one to each question.
+        old_answers: Of the other one, paired by position.
+        reward: The ensemble.
+        render: Messages to the prompt in the reward model's template.
+    """
+    answers = [*new_answers, *old_answers]
+    scores = reward.score_members(
+        [prompt_of(answer, render).prompt for answer in answers],
+        [judged_text_of(answer) for answer in answers],
+    )
+    n = len(new_answers)
+    equal = [ours.text == theirs.text for ours, theirs in zip(new_answers, old_answers, strict=True)]
+    return [
+        sum(
+            0.5 if same or ours == theirs else float(ours > theirs)
+            for same, ours, theirs in zip(equal, member[:n], member[n:], strict=True)
+        )
+        / n
+        for member in zip(*scores, strict=True)
+    ]
 
 
 def mean_interval(outcomes: Sequence[float], *, seed: int = 0, resamples: int = 4000) -> tuple[float, float]:

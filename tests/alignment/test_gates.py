@@ -203,6 +203,7 @@ def test_the_sentence_holds_the_numbers() -> None:
     [
         ("min_win_rate_low", 1.0),
         ("min_win_rate_parent", 1.0),
+        ("min_member_win_rate", 1.0),
         ("max_key_fact_drop", -0.1),
         ("min_length_ratio", 2.0),
         ("parent_slack", -0.1),
@@ -248,3 +249,20 @@ def test_each_suite_is_a_gate_of_its_own_that_names_its_numbers() -> None:
 def test_a_suite_without_a_trap_is_left_out() -> None:
     """Nothing was tried."""
     assert "injection" not in {gate.name for gate in _run(suites=[(_suite(0, 0), _suite(0, 0))])}
+
+
+def test_what_one_member_of_the_judge_rejects_does_not_serve() -> None:
+    """However much the others like it; the sentence names all of them."""
+
+    def run(*wins: float) -> list[GateResult]:
+        return run_gates(PARENT, PARENT, WIN, GateSettings(), n_judgements=100, member_wins=wins)
+
+    assert _failed(run(0.6, 0.7, 0.39, 0.65)) == ["ensemble"]
+    assert "in 39%, 60%, 65%, 70% of the questions" in explain(run(0.6, 0.7, 0.39, 0.65))
+    assert _failed(run(0.6, 0.7, 0.41, 0.65)) == []
+
+
+def test_a_single_member_is_no_ensemble() -> None:
+    """Its verdict is the win rate itself."""
+    gates = run_gates(PARENT, PARENT, WIN, GateSettings(), n_judgements=100, member_wins=[0.1])
+    assert "ensemble" not in [gate.name for gate in gates]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment.records import RolloutPrompt
-from alignment.win_rate import PreferenceJudge, RewardJudge, mean_interval, win_rate
+from alignment.win_rate import PreferenceJudge, RewardJudge, mean_interval, member_win_rates, win_rate
 from chatbot.records import Answer
 from tests.alignment.answers import make_answer
 
@@ -66,6 +66,22 @@ def test_a_reward_model_judges_by_score() -> None:
     won = win_rate(_answers(["long answer"] * 3), _answers(["short"] * 3), judge)
 
     assert (1.0, "length") == (won.win_rate, won.judge)
+
+
+class _LengthOrBrevity:
+    name = "length or brevity"
+
+    def score_members(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        return [[float(len(text)), -float(len(text))] for text in completions]
+
+
+def test_members_of_an_ensemble_judge_each_for_itself() -> None:
+    """One likes what the other does not; equal texts are half a win for both, and so are equal scores."""
+    new, old = _answers(["long answer", "b", "cc", "longer"]), _answers(["short", "b", "dd", "long"])
+
+    found = member_win_rates(new, old, _LengthOrBrevity(), lambda messages: messages[-1].content)
+
+    assert found == [0.75, 0.25]
 
 
 def test_close_scores_are_a_tie_when_asked() -> None:
