@@ -23,6 +23,7 @@ import structlog
 
 from alignment.candidate_measurement import measure_candidate
 from alignment.candidates import make_candidate
+from alignment.cycle_rewards import train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.datasets import build_snapshot
@@ -162,42 +163,31 @@ class Cycle:
         return self._stage("sft", train)
 
     def _reward(self, data: LoadedSnapshot, sft: StageResult) -> StageResult:
-        from alignment.demonstration_rankings import rank_demonstrations
-        from alignment.reward_training import train_reward
+        if not data.train.judgements:
+            raise TrainingError(
+                "there are no ratings, comparisons or rankings to learn from yet: collect some, then train again"
+            )
+        base_dir = Path(self._world.base().path)
 
         def train() -> StageResult:
-            settings = self._settings.reward
-            demonstrated = rank_demonstrations(
-                data.train.pairs,
-                policy_dir=Path(self._world.base().path),
-                samples=settings.demonstration_samples,
-                weight=settings.demonstration_weight,
-                sampling=self._settings.ppo,
-            )
-            return train_reward(
-                settings,
-                init_dir=sft.path,
-                judgements=[*data.train.judgements, *demonstrated],
-                held_out=data.held_out.judgements,
-                anchors=data.train.pairs,
+            return train_cycle_reward(
+                self._settings,
+                data,
+                base_dir=base_dir,
+                sft_dir=sft.path,
                 out_dir=self._run.directory / "reward",
                 progress=self._progress,
             )
 
         def train_judge() -> StageResult:
-            return train_reward(
-                dataclasses.replace(self._settings.reward, seed=self._settings.reward.seed + 1),
-                init_dir=sft.path,
-                judgements=data.held_out.judgements,
-                anchors=data.held_out.pairs,
+            return train_cycle_judge(
+                self._settings,
+                data,
+                sft_dir=sft.path,
                 out_dir=self._run.directory / JUDGE,
                 progress=self._progress,
             )
 
-        if not data.train.judgements:
-            raise TrainingError(
-                "there are no ratings, comparisons or rankings to learn from yet: collect some, then train again"
-            )
         result = self._stage("reward", train)
         if len(data.held_out.judgements) >= self._settings.cycle.judge_min_judgements:
             self._stage(JUDGE, train_judge)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from alignment.datasets import DatasetSettings
 from alignment.evidence_taste import TasteSettings
-from alignment.gates import GateSettings
+from alignment.gate_settings import GateSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import RaterSettings
 from alignment.reward_settings import RewardSettings

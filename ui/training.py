@@ -20,7 +20,7 @@ from alignment.cycle_settings import CycleSettings, TrainingSettings
 from alignment.datasets import DatasetSettings, Permissions, question_id
 from alignment.errors import RunCancelled, TrainingError
 from alignment.evidence_taste import TasteSettings
-from alignment.gates import GateSettings
+from alignment.gate_settings import GateSettings
 from alignment.judged_rows import read_rankings
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings

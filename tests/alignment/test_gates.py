@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from alignment.evaluation import PolicyMetrics
-from alignment.gates import BaseComparison, GateSettings, explain, gates_passed, run_gates
+from alignment.gate_settings import GateSettings
+from alignment.gates import BaseComparison, explain, gates_passed, run_gates
 from alignment.records import GateResult
 from alignment.suites import SuiteName, SuiteResult
 from alignment.win_rate import WinRate

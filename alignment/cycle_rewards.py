@@ -1,0 +1,75 @@
+"""The reward model of a cycle, and its judge: who learns from which part of a snapshot.
+
+Knows nothing of how a reward model is trained. The reward model learns from the judgements and demonstrations of the training questions; the judge, which decides
+at the gates, from those of the held-out questions alone, so that it has not seen what PPO maximised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from alignment.cycle_settings import TrainingSettings
+from alignment.records import ProgressFn, StageResult
+from alignment.snapshot import LoadedSnapshot
+
+
+def train_cycle_reward(
+    settings: TrainingSettings,
+    data: LoadedSnapshot,
+    *,
+    base_dir: Path,
+    sft_dir: Path,
+    out_dir: Path,
+    progress: ProgressFn,
+) -> StageResult:
+    """Train the reward model that PPO maximises; see `train_reward`.
+
+    Args:
+        settings: Of the cycle.
+        data: Its snapshot.
+        base_dir: The base model, whose answers demonstrations are compared with.
+        sft_dir: The policy that the reward model starts from.
+        out_dir: Gets the reward model.
+        progress: See `ProgressFn`.
+    """
+    from alignment.demonstration_rankings import rank_demonstrations
+    from alignment.reward_training import train_reward
+
+    demonstrated = rank_demonstrations(
+        data.train.pairs,
+        policy_dir=base_dir,
+        samples=settings.reward.demonstration_samples,
+        weight=settings.reward.demonstration_weight,
+        sampling=settings.ppo,
+    )
+    return train_reward(
+        settings.reward,
+        init_dir=sft_dir,
+        judgements=[*data.train.judgements, *demonstrated],
+        held_out=data.held_out.judgements,
+        anchors=data.train.pairs,
+        out_dir=out_dir,
+        progress=progress,
+    )
+
+
+def train_cycle_judge(
+    settings: TrainingSettings,
+    data: LoadedSnapshot,
+    *,
+    sft_dir: Path,
+    out_dir: Path,
+    progress: ProgressFn,
+) -> StageResult:
+    """Train the judge, on held-out judgements only and from another seed; arguments as of `train_cycle_reward`."""
+    from alignment.reward_training import train_reward
+
+    return train_reward(
+        dataclasses.replace(settings.reward, seed=settings.reward.seed + 1),
+        init_dir=sft_dir,
+        judgements=data.held_out.judgements,
+        anchors=data.held_out.pairs,
+        out_dir=out_dir,
+        progress=progress,
+    )
