@@ -101,7 +101,7 @@ def run(
     )
     ppo = dataclasses.replace(
         load_training_settings(services).ppo, steps=args.steps, learning_rate=args.rate, lr_decay="none", kl_coef=0.0, kl_budget=None, entropy_floor=None,
-        refusal_rise_limit=None, approxkl_limit=None, ratio_limit=None, seed=args.seed,
+        refusal_rise_limit=None, approxkl_limit=None, ratio_limit=None, choices_coef=0.0, seed=args.seed,
     )  # fmt: skip
     train_ppo(
         ppo, policy_dir=policy, reference_dir=policy, value_init_dir=folder / "reward", prompts=asked(data.train.rollouts),

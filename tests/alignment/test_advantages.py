@@ -18,6 +18,7 @@ from alignment.advantages import (
     generalized_advantages,
     leave_one_out_advantages,
     masked_mean,
+    scale,
     token_kl,
     token_rewards,
     whiten,
@@ -157,6 +158,21 @@ def test_kl_estimators_are_unbiased(estimator: str) -> None:
 
 
 @small
+@given(seeds)
+def test_scaling_gives_a_mean_square_of_one_and_moves_nothing_across_zero(seed: int) -> None:
+    """Over real tokens; what is 0 stays 0, and signs and ratios are kept."""
+    values, _, mask = batch(seed, n=6)
+    values = (values * 3 + 5).masked_fill(values.abs() < 0.3, 0.0)
+
+    scaled = scale(values, mask)
+
+    assert scaled[mask].square().mean().item() == pytest.approx(1.0, abs=1e-6)
+    assert not scaled[~mask].any()
+    assert torch.equal(scaled[mask].sign(), values[mask].sign())
+    largest = values[mask].abs().max()
+    assert torch.allclose(scaled[mask] / scaled[mask].abs().max(), values[mask] / largest)
+
+
 @given(seeds)
 def test_k3_is_never_negative(seed: int) -> None:
     """It is the Bregman distance of the logarithm."""
