@@ -166,6 +166,12 @@ class CausalForward:
         )
         return output.logits[:, -keep:], getattr(output, "past_key_values", None)
 
+    def branch_off(
+        self, cache: Any, prompt_mask: Tensor, samples: int
+    ) -> tuple[Any, AbstractContextManager[None]]:
+        """See `TokenForward.branch_off`."""
+        return branch_off(self.model, cache, prompt_mask, samples, branches=self._branches)
+
     def continue_prompts(
         self, cache: Any, prompt_mask: Tensor, *, samples: int, room: int
     ) -> tuple[Any, AbstractContextManager[None]]:
@@ -175,6 +181,16 @@ class CausalForward:
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.model.dtype
         branched = branch(cache, prompt_mask, branches=samples, room=room, dtype=dtype)
         return branched, attending_to_branches(self.model)
+
+
+def branch_off(
+    model: Any, cache: Any, prompt_mask: Tensor, samples: int, *, branches: bool
+) -> tuple[Any, AbstractContextManager[None]]:
+    """See `TokenForward.branch_off`; `branches` says whether the model can (`can_branch`), else the cache is repeated."""
+    if branches:
+        return branch(cache, prompt_mask, branches=samples), attending_to_branches(model)
+    cache.batch_repeat_interleave(samples)
+    return cache, nullcontext()
 
 
 def can_share_cache(model: Any) -> bool:

@@ -41,7 +41,7 @@ class PpoSettings:
     """Subtracted from the score of a completion that did not end by itself; None for no penalty."""
 
     # Rollouts
-    steps: int = 24
+    steps: int = 16
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
@@ -71,7 +71,7 @@ class PpoSettings:
     """Passes over the rollouts of a step."""
     minibatches: int = 2
     """Optimiser steps a pass; each sees `prompts_per_step / minibatches` prompts with all their samples."""
-    micro_batch_prompts: int = 4
+    micro_batch_prompts: int = 2
     """Prompts in memory at once; changes speed and memory, never the result."""
     learning_rate: float = 2e-4
     """Of the policy."""

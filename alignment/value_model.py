@@ -8,14 +8,16 @@ head is not used, because it was trained on last tokens only.
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from alignment.branch_attention import can_branch
 from alignment.errors import TrainingError
-from alignment.models import can_share_cache, own_memory, turn_dropout_off
+from alignment.models import branch_off, can_share_cache, own_memory, turn_dropout_off
 
 
 class ValueModel(nn.Module):
@@ -28,6 +30,7 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.can_share = can_share_cache(trunk)
+        self._branches = can_branch(trunk)
         self._takes_positions = "position_ids" in inspect.signature(trunk.forward).parameters
 
     @torch.no_grad()
@@ -58,6 +61,12 @@ class ValueModel(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             values = self.head(hidden.to(self.head.weight.dtype))
         return values, getattr(output, "past_key_values", None)
+
+    def branch_off(
+        self, cache: Any, prompt_mask: Tensor, samples: int
+    ) -> tuple[Any, AbstractContextManager[None]]:
+        """See `TokenForward.branch_off`."""
+        return branch_off(self.trunk, cache, prompt_mask, samples, branches=self._branches)
 
 
 def load_value_model(

@@ -199,7 +199,7 @@ def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "reward"
         result = train_reward(
-            RewardSettings(seed=args.seed + 11, epochs=args.epochs),
+            RewardSettings(seed=args.seed + 11, epochs=args.epochs, context=args.context),
             init_dir=args.model,
             judgements=train,
             held_out=test,
@@ -291,6 +291,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=["qafeedback", "pandalm", "oasst"])
     parser.add_argument("--model", type=Path, default=EMBEDDED_MODEL)
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument(
+        "--context", choices=["full", "question"], default="full", help="see `RewardSettings`"
+    )
     parser.add_argument("--limit", type=int, default=0, help="judgements of each set; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

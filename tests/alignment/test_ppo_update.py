@@ -253,7 +253,7 @@ def test_what_could_not_be_drawn_is_held_down() -> None:
 
 def test_a_token_without_alternative_teaches_nothing() -> None:
     """Drawn from itself alone it has probability 1 whatever the weights, so its advantage moves none."""
-    chosen = settings()
+    chosen = settings(choices_coef=0.0)
     policy = tiny_model()
     data = experience(policy, None, chosen)
     alone = data.tokens.completion_ids.unsqueeze(-1).masked_fill(
