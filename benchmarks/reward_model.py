@@ -142,7 +142,7 @@ def read_set(name: str, data: Path, tokenizer: Any) -> Iterator[tuple[RankedComp
             yield (
                 RankedCompletions(
                     prompt=render_prompt(tokenizer, build_messages(asked, [])),
-                    completions=(row["chosen"], row["rejected"]),
+                    completions=(str(row["chosen"]), str(row["rejected"])),  # "True" was an answer, and became a boolean
                     ranking=((0,), (1,)),
                     question_id=asked,
                     labeler_id="people",
