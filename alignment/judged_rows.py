@@ -162,6 +162,7 @@ class JudgementReader:
             prepared=prepared,
             reference=reference,
             answerable=answerable,
+            asked=True,
         )
 
     def _fresh_prompt(self, question: str) -> str:

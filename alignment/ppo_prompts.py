@@ -1,7 +1,8 @@
 """Which prompts a PPO step samples for: rendered prompts, encoded once, in an order drawn anew for every pass.
 
 Knows nothing of completions or rewards. Different from a shuffling data loader: there is no position to save. The prompts of a step are
-a function of seed and step, so that a resumed run takes those that the uninterrupted one would have taken.
+a function of seed and step, so that a resumed run takes those that the uninterrupted one would have taken. And what people have asked comes up more often
+than what is made of documents (`asked_share`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class TrainingPrompts:
         self._settings = settings
         self._encoded = _encode(settings, models, prompts)
         self.n_left_out = len(prompts) - len(self._encoded)
+        self._pools = [
+            [item for item in self._encoded if item[0].asked],
+            [item for item in self._encoded if not item[0].asked],
+        ]
 
     @property
     def ids(self) -> list[str]:
@@ -46,13 +51,30 @@ class TrainingPrompts:
         return [prompt.id for prompt, _ in self._encoded]
 
     def of_step(self, step: int) -> list[EncodedPrompt]:
-        """The prompts of a step: consecutive ones of an order drawn anew for every pass, so that each is used equally often."""
-        size, n = self._settings.prompts_per_step, len(self._encoded)
+        """The prompts of a step: so many that were asked, then so many that were not; of both the next ones of an order drawn anew for every pass."""
+        return [
+            prompt
+            for pool, count in zip(self._pools, self._counts, strict=True)
+            for prompt in self._next(pool, step * count, count)
+        ]
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """How many of each pool a step takes."""
+        size = self._settings.prompts_per_step
+        asked, others = map(len, self._pools)
+        if not asked or not others:
+            return (size, 0) if asked else (0, size)
+        share = max(self._settings.asked_share, asked / (asked + others))
+        n_asked = round(share * size)
+        return n_asked, size - n_asked
+
+    def _next(self, pool: Sequence[EncodedPrompt], start: int, count: int) -> list[EncodedPrompt]:
         chosen = []
-        for position in range(step * size, (step + 1) * size):
-            generator = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + position // n)
-            order = torch.randperm(n, generator=generator)
-            chosen.append(self._encoded[int(order[position % n])])
+        for position in range(start, start + count):
+            seed = self._settings.seed * 1_000_003 + position // len(pool)
+            order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
+            chosen.append(pool[int(order[position % len(pool)])])
         return chosen
 
 

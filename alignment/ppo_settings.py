@@ -45,6 +45,9 @@ class PpoSettings:
     """Rounds of sampling and updating."""
     prompts_per_step: int = 8
     """Different prompts in a round."""
+    asked_share: float = 0.5
+    """Least share of them that people have asked, where both kinds are there; the others are made of documents. What is asked is what will be served, and a few
+    dozen asked questions would hardly be seen among hundreds of others."""
     samples_per_prompt: int = 6
     """Completions of each prompt; the prompt is processed once for all of them."""
     max_new_tokens: int = 96
@@ -199,7 +202,7 @@ class PpoSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be above 0, or none")
-        for name in ("gamma", "lam"):
+        for name in ("gamma", "lam", "asked_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1")
         self._check_shares()

@@ -25,6 +25,7 @@ def rollout_to_json(prompt: RolloutPrompt) -> dict[str, Any]:
         "reference": prompt.reference,
         "key_facts": list(prompt.key_facts),
         "answerable": prompt.answerable,
+        "asked": prompt.asked,
         "prepared": _prepared_to_json(prompt.prepared),
     }
 

@@ -47,6 +47,8 @@ class RolloutPrompt:
     """`a|b` alternatives; an answer has a fact when it contains one of them, ignoring case."""
     answerable: bool | None = None
     """None when nobody has said."""
+    asked: bool = False
+    """Somebody has asked this; the others are made of documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
