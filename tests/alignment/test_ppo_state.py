@@ -91,13 +91,19 @@ def test_a_fingerprint_knows_settings_and_prompts_but_not_how_often_to_save() ->
         ("kl_budget", 0.0),
         ("learning_rate", float("nan")),
         ("ema_decay", 1.0),
-        ("value_warmup_steps", 60),
     ],
 )
 def test_impossible_settings_are_refused_by_name(name: str, value: float) -> None:
     """When they are made, not when they are used."""
     with pytest.raises(ValueError, match=name):
         PpoSettings(**{name: value})
+
+
+def test_a_value_model_that_only_warms_up_is_refused() -> None:
+    """The policy would never learn; without a value model the setting says nothing."""
+    with pytest.raises(ValueError, match="value_warmup_steps"):
+        PpoSettings(advantage="gae", value_warmup_steps=60)
+    PpoSettings(advantage="rloo", value_warmup_steps=60)
 
 
 def test_a_single_sample_has_no_siblings() -> None:
