@@ -54,7 +54,7 @@ class SimulationSettings:
     """Kinds of judgement, drawn with equal probability."""
     answers_per_ranking: int = 4
     """Answers shown in a ranking, and samples that a rating or a demonstration is judged against."""
-    temperature: float = 1.5
+    temperature: float = 1.0
     """Sampling temperature of the answers: people can only choose between answers that differ."""
     min_p: float = 0.05
     """Tokens less likely than this share of the likeliest one are not drawn."""

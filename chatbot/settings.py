@@ -170,10 +170,10 @@ class AssistantSettings:
     """Tokens an answer may take."""
     temperature: float = 0.0
     """Sampling temperature in serving; 0 takes the likeliest token each time."""
-    sample_temperature: float = 1.5
+    sample_temperature: float = 1.0
     """Sampling temperature where several answers are wanted: people can only choose between answers that differ. Behind an API at most 1."""
     sample_min_p: float = 0.05
-    """There, tokens less likely than this share of the likeliest one are not drawn, or a small model would write nonsense at that temperature."""
+    """There, tokens less likely than this share of the likeliest one are not drawn, or a small model writes nonsense at that temperature."""
     history_turns: int = 3
     """Earlier turns shown to the model with a follow-up question at most; fewer when the context is small."""
     follow_up_words: int = 12
