@@ -8,13 +8,13 @@ bundle that serving can load goes out.
 Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et al. 2017, arXiv 1707.06347):
 
 1. Scores are given to text, by any `RewardFunction`, not by a network that shares the policy's tokens.
-2. Policy and value model share nothing: two models, two optimisers, two gradient norms. The first `value_warmup_steps` train
-   the value model alone. `advantage="rloo"` drops it and compares each completion with its siblings, token by token clipped.
-   What the value model has to learn is made small: a score counts relative to its siblings' (`relative_scores`), and with lambda 1
+2. There is no value model unless `advantage="gae"` asks for one: each completion is compared with its siblings, token by token clipped.
+   Policy and value model share nothing: two models, two optimisers, two gradient norms. The first `value_warmup_steps` train
+   the value model alone. What it has to learn is made small: a score counts relative to its siblings' (`relative_scores`), and with lambda 1
    every token gets the whole of it.
 3. The score stands on the completion's last token, its end-of-text token when it has one. Ending is part of the policy.
-4. Logits are divided by the sampling temperature in training too, also for the KL: the distribution that is sampled is the one
-   that is trained. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
+4. Logits are divided by the sampling temperature in training too, and only the tokens that could be drawn (`min_p`) have a probability, also for
+   the KL: the distribution that is sampled is the one that is trained. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
 5. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
 6. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
    of the weights before its update; when it leaves the budget, the last weights measured within it are exported. After the

@@ -1,7 +1,7 @@
 """Samples completions for prompts in batches, and turns them into text for the reward function.
 
 Knows nothing of rewards or updates. Differs from `generate` of transformers: each prompt is processed once and its key/value
-cache repeated for its samples and given room for all tokens to come, finished rows leave the batch, nothing of vocabulary size is kept, and the draws come from a
+cache shared by its samples, which have room for all tokens to come, finished rows leave the batch, nothing of vocabulary size is kept, and the draws come from a
 generator of their own. Log-probabilities are deliberately not taken here but from the forward pass that training uses: the
 sampler's differ in the last bits, and then the first ratio is not 1.
 
