@@ -11,7 +11,6 @@ written.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -252,16 +251,12 @@ def draw_tokens(
     probabilities = (logits.float() / rule.temperature).softmax(dim=-1)
     if rule.top_p == 1.0 and rule.min_p == 0.0:
         return torch.multinomial(probabilities, 1, generator=generator).squeeze(1), None
-    # At most 1 / min_p tokens are so likely; sorting all others would take as long as the model.
-    most = (
-        probabilities.shape[-1]
-        if rule.min_p == 0.0
-        else min(probabilities.shape[-1], math.ceil(1 / rule.min_p))
-    )
-    ordered, order = probabilities.topk(most, dim=-1)
-    before = ordered.cumsum(dim=-1) - ordered  # probability of everything likelier
     # Temperature keeps the order, so a share of the likeliest is that share to the power of 1/T afterwards.
-    least = ordered[:, :1] * rule.min_p ** (1 / rule.temperature)
+    least = probabilities.amax(dim=-1, keepdim=True) * rule.min_p ** (1 / rule.temperature)
+    # Few tokens are so likely; sorting all others would take as long as the model.
+    likely = int((probabilities >= least).sum(dim=1).max())
+    ordered, order = probabilities.topk(likely, dim=-1)
+    before = ordered.cumsum(dim=-1) - ordered  # probability of everything likelier
     dropped = (before >= rule.top_p) | (ordered < least)
     dropped[:, 0] = False
     most = int((~dropped).sum(dim=1).max())

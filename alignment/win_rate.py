@@ -179,7 +179,7 @@ def member_win_rates(
     reward: EnsembleReward,
     render: Callable[[Sequence[Message]], str],
 ) -> list[float]:
-    """(M,) the win rate of new over old by each member of an ensemble; ties, equal texts among them, count half.
+    """(M,) the win rate of new over old by each member of an ensemble; ties, equal texts among them, count half. Empty where all texts are equal.
 
     Args:
         new_answers: Of the policy whose win rates these are; one to each question.
@@ -187,21 +187,23 @@ def member_win_rates(
         reward: The ensemble.
         render: Messages to the prompt in the reward model's template.
     """
-    answers = [*new_answers, *old_answers]
+    pairs = list(zip(new_answers, old_answers, strict=True))
+    differing = [pair for pair in pairs if pair[0].text != pair[1].text]
+    answers = [answer for side in zip(*differing, strict=True) for answer in side]
     scores = reward.score_members(
         [prompt_of(answer, render).prompt for answer in answers],
         [judged_text_of(answer) for answer in answers],
     )
-    n = len(new_answers)
-    equal = [ours.text == theirs.text for ours, theirs in zip(new_answers, old_answers, strict=True)]
+    n = len(differing)
+    ties = 0.5 * (len(pairs) - n)
     return [
-        sum(
-            0.5 if same or ours == theirs else float(ours > theirs)
-            for same, ours, theirs in zip(equal, member[:n], member[n:], strict=True)
-        )
-        / n
+        (ties + sum(_outcome(*both) for both in zip(member[:n], member[n:], strict=True))) / len(pairs)
         for member in zip(*scores, strict=True)
     ]
+
+
+def _outcome(ours: float, theirs: float) -> float:
+    return 0.5 if ours == theirs else float(ours > theirs)
 
 
 def mean_interval(outcomes: Sequence[float], *, seed: int = 0, resamples: int = 4000) -> tuple[float, float]:

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from alignment.completion_forward import TokenBatch, completion_outputs, pad_prompts
 from alignment.models import CausalForward
-from alignment.rollouts import NO_CHOICE, SamplingRule, draw_tokens, sample_completions, sample_rollouts
+from alignment.rollouts import (
+    NO_CHOICE,
+    Rollouts,
+    SamplingRule,
+    draw_tokens,
+    sample_completions,
+    sample_rollouts,
+)
 from tests.alignment.ppo_fakes import rollout_prompts, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -117,23 +124,33 @@ def test_tokens_that_the_model_finds_unlikely_are_not_drawn_at_any_temperature()
     assert draw(min_p=0.2, temperature=0.7)[1] == [1, 3, 0]
 
 
+def test_of_many_equally_likely_tokens_none_is_left_out() -> None:
+    """However many there are: the bound is on how likely a token is, not on how many."""
+    _, choices = draw_tokens(torch.zeros(2, 300), rule(min_p=0.5), torch.Generator().manual_seed(0))
+    assert choices is not None
+    assert sorted(choices[0].tolist()) == list(range(300))
+
+
 def test_both_restrictions_hold_at_once() -> None:
     """Three tokens are likely enough, and two of them are 0.7 of everything."""
     assert draw(min_p=0.2, top_p=0.7) == ({1, 3}, [1, 3])
 
 
-def test_what_a_token_was_drawn_from_stands_at_its_place() -> None:
-    """Also for rows that ended before others, and for prompts sampled in several batches; beyond the end there is nothing."""
-    tokenizer = tiny_tokenizer()
-    prompts = [(prompt, [5, 9 + i]) for i, prompt in enumerate(rollout_prompts(3))]
-    rollouts = sample_rollouts(
+def three_prompts_in_two_batches(**changes: Any) -> Rollouts:
+    """Three samples of each."""
+    return sample_rollouts(
         CausalForward(tiny_model()),
-        tokenizer,
-        prompts,
-        rule(end_ids=frozenset(range(131)), min_p=0.8),
+        tiny_tokenizer(),
+        [(prompt, [5, 9 + i]) for i, prompt in enumerate(rollout_prompts(3))],
+        rule(**changes),
         batch_prompts=2,
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def test_what_a_token_was_drawn_from_stands_at_its_place() -> None:
+    """Also for rows that ended before others, and for prompts sampled in several batches; beyond the end there is nothing."""
+    rollouts = three_prompts_in_two_batches(end_ids=frozenset(range(131)), min_p=0.8)
 
     tokens = rollouts.tokens
     assert tokens.choices is not None
@@ -158,17 +175,8 @@ def test_draws_follow_the_tempered_distribution() -> None:
 
 def test_texts_hold_neither_prompt_nor_end_of_text() -> None:
     """Samples of a prompt stand together, each with its prompt."""
+    rollouts = three_prompts_in_two_batches(end_ids=frozenset(range(200)))
     tokenizer = tiny_tokenizer()
-    prompts = [(prompt, [5, 9 + i]) for i, prompt in enumerate(rollout_prompts(3))]
-
-    rollouts = sample_rollouts(
-        CausalForward(tiny_model()),
-        tokenizer,
-        prompts,
-        rule(end_ids=frozenset(range(200))),
-        batch_prompts=2,
-        generator=torch.Generator().manual_seed(0),
-    )
 
     assert [p.id for p in rollouts.prompts] == ["q0"] * 3 + ["q1"] * 3 + ["q2"] * 3
     for row, text in enumerate(rollouts.texts):
