@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from alignment.length_effect import LengthEffect
 from alignment.padding import encode_completion, encode_prompt
 from alignment.records import RankedCompletions
 from alignment.tie_likelihood import TIE, pairs_of_ranking
@@ -44,10 +45,15 @@ class Encoder:
     """Scored beside the model: one for each of its members, or none."""
     members: int = 1
     """Scores that the model gives each completion."""
+    length: LengthEffect | None = None
+    """Taken out of the scores, where there is one."""
 
     def offset(self, prompt: str, completion: str) -> tuple[float, ...]:
-        """(M,) what a completion's traits are worth to each member, in nats."""
-        return score_by_each(self.traits, prompt, completion) if self.traits else (0.0,) * self.members
+        """(M,) what a completion's traits are worth to each member, less what its length is, in nats."""
+        worth = score_by_each(self.traits, prompt, completion) if self.traits else (0.0,) * self.members
+        if self.length is None:
+            return worth
+        return tuple(a - b for a, b in zip(worth, self.length.of(completion), strict=True))
 
     def prompt(self, prompt: str, room: int) -> list[int]:
         """The prompt's last `room` tokens, after taking the evidence out where the context is the question alone."""

@@ -3,7 +3,7 @@
 Knows nothing of how it was trained (`reward_training.py`), of PPO or of who judged. Different from calling a sequence classifier:
 completions of one prompt share one pass over it, batches are filled by tokens, scores are on a scale that means the same from
 one cycle to the next (mean 0 and deviation 1 over what the SFT policy was taught), and each is the mean of several members
-(`reward_ensemble.py`) whose disagreement can be asked for.
+(`reward_ensemble.py`) whose disagreement can be asked for. It also knows how sure it may be (`reward_calibration.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from alignment.errors import TrainingError
+from alignment.length_effect import LengthEffect
 from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import RolloutPrompt
+from alignment.reward_calibration import Calibration
 from alignment.reward_dataset import Encoder
 from alignment.trait_model import TraitModel
 
@@ -35,6 +39,8 @@ class RewardModel:
         std: float,
         shares_prompts: bool,
         bfloat16: bool,
+        calibration: Calibration,
+        reads_text: bool = True,
     ) -> None:
         """Wrap a classifier; use `load` for one on disk.
 
@@ -45,10 +51,13 @@ class RewardModel:
             std: Of the mean member's scores of demonstrations.
             shares_prompts: See `completion_scores`.
             bfloat16: Multiply in bfloat16.
+            calibration: Of the members' mean before it is standardised.
+            reads_text: Whether the language model was trained; where it was not, it is not asked.
         """
         self.model = model.eval()
         self.encoder = encoder
         self.means, self.std = tuple(means), std
+        self.calibration, self.reads_text = calibration, reads_text
         self._shares_prompts, self._bfloat16 = shares_prompts, bfloat16
         self.batch_tokens = 4096
 
@@ -68,6 +77,8 @@ class RewardModel:
             stored = json.loads((directory / REWARD_FILE).read_text(encoding="utf-8"))
             traits = tuple(TraitModel.from_json(member) for member in stored["traits"])
             means = tuple(map(float, stored["means"]))
+            length = LengthEffect.from_json(stored["length"]) if stored["length"] else None
+            calibration = Calibration(**stored["calibration"])
             model = AutoModelForSequenceClassification.from_pretrained(
                 directory, dtype=torch.float32, local_files_only=True
             )
@@ -78,7 +89,12 @@ class RewardModel:
             ) from error
         model = model.to(device_name()).requires_grad_(False)
         encoder = Encoder(
-            tokenizer, int(stored["max_length"]), stored["context"], traits, members=model.config.num_labels
+            tokenizer,
+            int(stored["max_length"]),
+            stored["context"],
+            traits,
+            members=model.config.num_labels,
+            length=length,
         )
         return cls(
             model,
@@ -87,6 +103,8 @@ class RewardModel:
             std=float(stored["std"]),
             shares_prompts=takes_shared_prompts(model),
             bfloat16=uses_bfloat16(precision),
+            calibration=calibration,
+            reads_text=bool(stored["reads_text"]),
         )
 
     @property
@@ -106,6 +124,10 @@ class RewardModel:
     def score_texts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """As `score`, for rendered prompts."""
         return [sum(members) / len(members) for members in self.score_members(prompts, completions)]
+
+    def outcome_log_probs(self, score_a: Tensor, score_b: Tensor) -> Tensor:
+        """How likely people are to prefer one of two completions, the other, or neither: (N, 3) of standardised scores (N,)."""
+        return self.calibration.outcome_log_probs(self.std * score_a, self.std * score_b)
 
     def score_members(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
         """(N, M) each member's standardised score of rendered prompts and completions; their mean is the score.
@@ -145,6 +167,8 @@ class RewardModel:
         """What the language model's members (M,) say of (prompt ids, completions' ids), before traits are added and scores scaled."""
         from alignment.reward_scoring import score_in_batches
 
+        if not self.reads_text:
+            return [[[0.0] * self.encoder.members for _ in completions] for _, completions in elements]
         return score_in_batches(
             self.model,
             elements,

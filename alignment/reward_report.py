@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-import torch
-
+from alignment.reward_calibration import Calibration, judged_scores, log_likelihood
 from alignment.reward_dataset import Element, EncodedJudgements
 from alignment.reward_model import RewardModel
-from alignment.tie_likelihood import FIRST_WINS, TIE, comparison_log_likelihood, rating_log_likelihood
+from alignment.tie_likelihood import FIRST_WINS, TIE
 
 
 def measure_judgements(
-    model: RewardModel, encoded: EncodedJudgements, *, log_nu: float, threshold: float
+    model: RewardModel, encoded: EncodedJudgements, calibration: Calibration
 ) -> dict[str, float]:
     """Metrics `held_out_pair_accuracy`, `held_out_rating_accuracy`, `held_out_log_likelihood`, `held_out_tie_rate`, `n_held_out`.
 
     Args:
-        model: Unscaled, so that the learned scalars fit its scores.
+        model: Unscaled, so that the calibration fits its scores.
         encoded: Judgements of other questions than the training ones; none gives no metrics.
-        log_nu: Learned tie parameter.
-        threshold: Learned rating threshold.
+        calibration: Of these scores.
 
     Returns:
         The metrics that can be computed; an accuracy is missing where there is nothing to be right about.
@@ -33,13 +31,9 @@ def measure_judgements(
     elements = [element for element in encoded.elements if element.pairs or element.ratings]
     if not elements:
         return {}
-    learned = model.score_elements([(element.prompt, element.completions) for element in elements])
-    scores = [
-        [fmean(value) + fmean(offset) for value, offset in zip(values, element.offsets, strict=True)]
-        for values, element in zip(learned, elements, strict=True)
-    ]
+    scores = mean_scores(model, elements)
     n_judgements = sum(element.n_judgements for element in elements)
-    likelihood = _log_likelihood(elements, scores, log_nu, threshold)
+    likelihood = log_likelihood(judged_scores(elements, scores), calibration)
     metrics = {
         "held_out_log_likelihood": likelihood / n_judgements,
         "held_out_tie_rate": encoded.tie_rate,
@@ -54,7 +48,7 @@ def measure_judgements(
     if pairs:
         metrics["held_out_pair_accuracy"] = sum(pairs) / len(pairs)
     ratings = [
-        float((score[index] > threshold) == (label > 0))
+        float((calibration.scale * score[index] > calibration.threshold) == (label > 0))
         for element, score in zip(elements, scores, strict=True)
         for index, label, _ in element.ratings
     ]
@@ -70,21 +64,10 @@ def _is_right(scores: Sequence[float], pair: tuple[int, int, int, float]) -> flo
     return float((scores[first] > scores[second]) == (outcome == FIRST_WINS))
 
 
-def _log_likelihood(
-    elements: Sequence[Element], scores: Sequence[Sequence[float]], log_nu: float, threshold: float
-) -> float:
-    total = 0.0
-    for element, values in zip(elements, scores, strict=True):
-        score = torch.tensor(values, dtype=torch.float64)
-        for first, second, outcome, weight in element.pairs:
-            said = comparison_log_likelihood(
-                score[first : first + 1],
-                score[second : second + 1],
-                torch.tensor([outcome]),
-                torch.tensor(log_nu),
-            )
-            total += weight * float(said)
-        for index, label, weight in element.ratings:
-            said = rating_log_likelihood(score[index], torch.tensor(label), torch.tensor(threshold))
-            total += weight * float(said)
-    return total
+def mean_scores(model: RewardModel, elements: Sequence[Element]) -> list[list[float]]:
+    """The members' mean of each element's completions, in nats: the language model's score and the traits'."""
+    learned = model.score_elements([(element.prompt, element.completions) for element in elements])
+    return [
+        [fmean(value) + fmean(offset) for value, offset in zip(values, element.offsets, strict=True)]
+        for values, element in zip(learned, elements, strict=True)
+    ]

@@ -34,6 +34,15 @@ class RewardSettings:
     """Pull of all scores towards 0 (Eisenstein et al. 2023, arXiv:2312.09244, eq. 2): comparisons alone leave their level open."""
     traits: bool = True
     """Start from what is learned of the answers' visible traits (`answer_traits.py`); the language model learns the rest."""
+    language_model_min_judgements: int = 1000
+    """Judgements from which on the language model learns as well. With fewer it adds nothing to the traits that held-out judgements would show, and
+    costs minutes in place of seconds. Without `traits` it always learns."""
+    length: Literal["learned", "removed"] = "learned"
+    """What scores make of length. `learned`: what people's judgements say. `removed`: nothing; for companies where longer answers are preferred whatever
+    they say (`length_effect.py`)."""
+    calibration_share: float = 0.1
+    """Share of the questions that only say how sure scores are (`reward_calibration.py`), where the language model learns: of what it has seen it is too
+    sure. 0 takes the scale that training ends with."""
     members: int = 4
     """Heads and fits of the traits, each with its own weights of the questions; where they disagree the judgements do not decide. 1 for a
     plain reward model."""
@@ -53,22 +62,30 @@ class RewardSettings:
         for name in ("epochs", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("batch_size", "micro_batch_size", "members", "demonstration_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        for name in ("warmup_share", "calibration_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        for name, known in (("context", {"full", "question"}), ("length", {"learned", "removed"})):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be {' or '.join(sorted(known))}")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}"
             )
-        if self.max_length < 16:
-            raise ValueError(f"max_length={self.max_length} must be at least 16 tokens")
-        if self.context not in {"full", "question"}:
-            raise ValueError(f"context={self.context!r} must be full or question")
-        if self.demonstration_weight < 0:
-            raise ValueError(f"demonstration_weight={self.demonstration_weight} must be 0 or more")
-        if self.center_coefficient < 0:
-            raise ValueError(f"center_coefficient={self.center_coefficient} must be 0 or more")
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(f"warmup_share={self.warmup_share} must be in [0, 1)")
         if self.max_steps == 0 or self.max_steps < -1:
             raise ValueError(f"max_steps={self.max_steps} must be -1 or at least 1")
+
+
+_LEAST = {
+    "batch_size": 1,
+    "micro_batch_size": 1,
+    "members": 1,
+    "demonstration_samples": 1,
+    "demonstration_weight": 0,
+    "center_coefficient": 0,
+    "language_model_min_judgements": 0,
+    "max_length": 16,
+}

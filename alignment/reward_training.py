@@ -8,31 +8,52 @@ Knows nothing of PPO, of the database or of who judged. Different from the textb
    reward then means the same from one cycle to the next, and 0 is "as good as a demonstration".
 4. The model is an ensemble: M heads and M fits of the traits on one trunk, each with its own weights of the questions
    (`reward_ensemble.py`). Their mean is the score.
-5. Over-long prompts lose their beginning, never the completion; what still does not fit is counted.
+5. With few judgements only the traits learn; with many the language model does too, and a part of the questions is left to say how sure the scores are
+   (`reward_calibration.py`): of what it was trained on, a reward model is surer than people agree.
+6. What answers gain by mere length can be taken out of the scores (`length_effect.py`).
+7. Over-long prompts lose their beginning, never the completion; what still does not fit is counted.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
 import shutil
 import time
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+import torch
 
+from alignment.datasets import is_held_out
 from alignment.errors import TrainingError
-from alignment.precision import device_name, uses_bfloat16
-from alignment.records import ProgressFn, PromptCompletion, RankedCompletions, StageResult
+from alignment.length_effect import fit_length_effect
+from alignment.precision import uses_bfloat16
+from alignment.records import (
+    ProgressFn,
+    PromptCompletion,
+    RankedCompletions,
+    StageProgress,
+    StageResult,
+)
+from alignment.reward_calibration import Calibration, fit_calibration, judged_scores, log_likelihood, together
+from alignment.reward_dataset import EncodedJudgements, Encoder, encode_judgements
+from alignment.reward_ensemble import bootstrap_shares
+from alignment.reward_fitting import fit_language_model, load_classifier
+from alignment.reward_model import REWARD_FILE, RewardModel
+from alignment.reward_report import mean_scores, measure_judgements
+from alignment.reward_scoring import takes_shared_prompts
 from alignment.reward_settings import RewardSettings
+from alignment.trait_model import fit_members
 
-if TYPE_CHECKING:  # these load torch, and the settings here are read where nothing is trained
-    from alignment.reward_dataset import EncodedJudgements, Encoder
-    from alignment.reward_model import RewardModel
-
+CALIBRATION_FOLDS = 20
 _log = structlog.get_logger(__name__)
 
 
@@ -60,8 +81,8 @@ def train_reward(
         anchors: Completions whose scores get mean 0 and deviation 1, normally the SFT rows; none takes the judged completions.
 
     Returns:
-        Metrics `loss`, `n_judgements`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `n_steps`, `disagreement` (mean
-        standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
+        Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `scale` (nats a unit of score), `n_steps` (0 where only
+        the traits learned), `disagreement` (mean standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
         `held_out`: `held_out_pair_accuracy` (pairs that are not ties), `held_out_rating_accuracy`, `held_out_log_likelihood`
         (nats per judgement), `held_out_tie_rate`, `n_held_out`.
 
@@ -69,88 +90,73 @@ def train_reward(
         TrainingError: no judgement fits, or a number is not finite.
         RunCancelled: from `progress`.
     """
-    from alignment.reward_dataset import Encoder, encode_judgements
-    from alignment.reward_ensemble import bootstrap_shares
-    from alignment.reward_model import RewardModel
-    from alignment.reward_report import measure_judgements
-    from alignment.trait_model import fit_members
-
     started = time.monotonic()
-    model, tokenizer = _load(init_dir, settings.seed, settings.members)
-    asked = [judgement.question_id for judgement in judgements]
-    shares = bootstrap_shares(asked, settings.members, settings.seed)
-    traits = tuple(fit_members(judgements, shares)) if settings.traits and judgements else ()
+    model, tokenizer = load_classifier(init_dir, settings.seed, settings.members)
+    reads_text = not settings.traits or len(judgements) >= settings.language_model_min_judgements
+    learned, aside = _set_aside(judgements, settings.calibration_share if reads_text else 0.0, settings.seed)
+    shares = bootstrap_shares([j.question_id for j in learned], settings.members, settings.seed)
+    traits = tuple(fit_members(learned, shares)) if settings.traits and learned else ()
     encoder = Encoder(tokenizer, settings.max_length, settings.context, traits, settings.members)
-    encoded = encode_judgements(judgements, encoder)
+    encoded = encode_judgements(learned, encoder)
     if not any(element.pairs or element.ratings for element in encoded.elements):
         raise TrainingError(
             f"none of the {len(judgements)} judgements can train a reward model: collect ratings or comparisons, or raise max_length"
         )
     if encoded.n_dropped or encoded.n_cut:
         _log.warning("reward_judgements_too_long", n_dropped=encoded.n_dropped, n_cut=encoded.n_cut)
-    share_of = dict(zip(asked, shares.tolist(), strict=True))
-    loss, n_steps, shares_prompts = _fit(settings, model, encoder, encoded, share_of, out_dir, progress)
-    likelihood = model.likelihood
-    del model.likelihood
-    log_nu, threshold = float(likelihood.log_nu.detach()), float(likelihood.threshold.detach())
+    share_of = {j.question_id: share for j, share in zip(learned, shares.tolist(), strict=True)}
+    fitted = _fit(settings, model, encoder, encoded, share_of, out_dir, progress, reads_text=reads_text)
     raw = RewardModel(
         model,
         encoder,
         means=(0.0,) * settings.members,
         std=1.0,
-        shares_prompts=shares_prompts,
+        shares_prompts=takes_shared_prompts(model),
         bfloat16=uses_bfloat16(settings.precision),
+        calibration=fitted.calibration,
+        reads_text=reads_text,
     )
-    anchored = anchors or [
-        PromptCompletion(prompt=j.prompt, completion=text, question_id=j.question_id, origin="derived")
-        for j in judgements
-        for text in j.completions
-    ]
-    means, std, disagreement = _scale(raw, anchored)
+    raw.encoder = _without_length(raw, learned, settings)
+    raw.calibration = _calibrate(raw, aside) if reads_text else _cross_calibrate(raw, learned, settings)
+    means, std, disagreement = _scale(raw, anchors or _answers(learned))
     metrics = {
-        "loss": loss,
-        "n_judgements": float(len(judgements)),
+        "loss": fitted.loss,
+        "n_judgements": float(len(learned)),
+        "n_set_aside": float(len(aside)),
         "n_dropped": float(encoded.n_dropped),
         "n_cut": float(encoded.n_cut),
         "tie_rate": encoded.tie_rate,
-        "log_nu": log_nu,
-        "rating_threshold": threshold,
-        "n_steps": float(n_steps),
+        "log_nu": raw.calibration.log_nu,
+        "rating_threshold": raw.calibration.threshold,
+        "scale": raw.calibration.scale,
+        "n_steps": float(fitted.n_steps),
         "disagreement": disagreement,
-        **measure_judgements(raw, encode_judgements(held_out, encoder), log_nu=log_nu, threshold=threshold),
+        **measure_judgements(raw, encode_judgements(held_out, raw.encoder), raw.calibration),
     }
     _refuse_broken(metrics | {"score_mean": sum(means), "score_std": std})
-    _export(model, encoder, out_dir, means, std, metrics)
+    _export(raw, out_dir, means, std, metrics)
     seconds = time.monotonic() - started
-    _log.info("reward_done", seconds=round(seconds, 1), shares_prompts=shares_prompts, **metrics)
+    _log.info("reward_done", seconds=round(seconds, 1), reads_text=reads_text, **metrics)
     return StageResult(stage="reward", path=out_dir, metrics=metrics, seconds=seconds)
 
 
-def _load(init_dir: Path, seed: int, members: int = 1) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    loss: float
+    n_steps: int
+    calibration: Calibration
 
-    from alignment.padding import ensure_padding
 
-    torch.manual_seed(seed)
-    # The head is new and the language-model head is left behind, both on purpose; transformers would print a table about it.
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            init_dir, num_labels=members, dtype=torch.float32, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(init_dir, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"cannot start a reward model from {init_dir}: {reason}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    ensure_padding(tokenizer, model)
-    # Small heads: all scores begin near 0, where the likelihood's scalars were set to fit the data.
-    torch.nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(model.score.weight.shape[-1]))
-    return model, tokenizer
+def _set_aside(
+    judgements: Sequence[RankedCompletions], share: float, seed: int
+) -> tuple[list[RankedCompletions], list[RankedCompletions]]:
+    """What is learned from, and what says how sure the scores are; by question."""
+    learned: list[RankedCompletions] = []
+    aside: list[RankedCompletions] = []
+    for judgement in judgements:
+        chosen = aside if is_held_out(judgement.question_id, share=share, seed=seed) else learned
+        chosen.append(judgement)
+    return (learned, aside) if learned else (aside, [])
 
 
 def _fit(
@@ -161,85 +167,79 @@ def _fit(
     share_of: Mapping[str, Sequence[float]],
     out_dir: Path,
     progress: ProgressFn,
-) -> tuple[float, int, bool]:
-    """Train in place, each member (M,) with its weights of the questions; returns the mean loss, the number of steps, and whether prompts were shared."""
-    from datasets import Dataset
-    from transformers.trainer_callback import PrinterCallback
-
-    from alignment.reward_dataset import JudgementCollator
-    from alignment.reward_scoring import takes_shared_prompts
-    from alignment.reward_trainer import JudgementTrainer, TieLikelihood
-    from alignment.tie_likelihood import log_nu_at_tie_rate, threshold_at_up_rate
-    from alignment.trl_trainers import ProgressCallback
-
-    shares_prompts = takes_shared_prompts(model.to(device_name()))
-    traits, tokenizer = encoder.traits, encoder.tokenizer
-    model.likelihood = TieLikelihood(
-        fmean(t.log_nu for t in traits) if traits else log_nu_at_tie_rate(encoded.tie_rate),
-        fmean(t.threshold for t in traits) if traits else threshold_at_up_rate(encoded.up_rate),
+    *,
+    reads_text: bool,
+) -> _Fitted:
+    """The language model, or what the traits learned alone; the latter leaves heads of zero."""
+    if reads_text:
+        loss, n_steps, calibration = fit_language_model(
+            settings, model, encoder, encoded, share_of, out_dir, progress
+        )
+        return _Fitted(loss=loss, n_steps=n_steps, calibration=calibration)
+    torch.nn.init.zeros_(model.score.weight)
+    progress(StageProgress(stage="reward", done=1, total=1))
+    calibration = Calibration(
+        log_nu=fmean(t.log_nu for t in encoder.traits), threshold=fmean(t.threshold for t in encoder.traits)
     )
-    rows = [
-        {
-            "prompt": element.prompt,
-            "completions": element.completions,
-            "offsets": [list(offset) for offset in element.offsets],
-            "member_weights": list(share_of[element.question_id]),
-            "pairs": [list(map(float, pair)) for pair in element.pairs],
-            "ratings": [list(map(float, rating)) for rating in element.ratings],
-            "n_judgements": float(element.n_judgements),
-            "length": element.n_tokens,
-        }
-        for element in encoded.elements
-        if element.pairs or element.ratings
+    scores = [[fmean(offset) for offset in element.offsets] for element in encoded.elements]
+    said = log_likelihood(judged_scores(encoded.elements, scores), calibration)
+    n_judgements = sum(element.n_judgements for element in encoded.elements)
+    return _Fitted(loss=-said / n_judgements, n_steps=0, calibration=calibration)
+
+
+def _without_length(
+    model: RewardModel, judgements: Sequence[RankedCompletions], settings: RewardSettings
+) -> Encoder:
+    """The model's encoder, taking out what it makes of these judgements' lengths where the settings say so."""
+    if settings.length == "learned":
+        return model.encoder
+    answers = _evenly(_answers(judgements), 2048)
+    texts = [answer.completion for answer in answers]
+    scores = model.score_members([answer.prompt for answer in answers], texts)
+    return dataclasses.replace(model.encoder, length=fit_length_effect(texts, scores))
+
+
+def _calibrate(model: RewardModel, aside: Sequence[RankedCompletions]) -> Calibration:
+    """On what was set aside; nothing leaves the calibration that training ended with."""
+    elements = encode_judgements(aside, model.encoder).elements
+    return fit_calibration(judged_scores(elements, mean_scores(model, elements)), model.calibration)
+
+
+def _cross_calibrate(
+    model: RewardModel, judgements: Sequence[RankedCompletions], settings: RewardSettings
+) -> Calibration:
+    """Of traits alone: on each twentieth of the questions, by fits to the others. Traits are learned in a second, so nothing has to be set aside."""
+    parts = []
+    penalty = model.encoder.traits[0].penalty
+    fold_of = [zlib.crc32(judgement.question_id.encode()) % CALIBRATION_FOLDS for judgement in judgements]
+    for fold in range(CALIBRATION_FOLDS):
+        others = [j for j, at in zip(judgements, fold_of, strict=True) if at != fold]
+        inside = [j for j, at in zip(judgements, fold_of, strict=True) if at == fold]
+        if not others or not inside:
+            continue
+        shares = bootstrap_shares([j.question_id for j in others], settings.members, settings.seed)
+        encoder = dataclasses.replace(
+            model.encoder, traits=tuple(fit_members(others, shares, penalty)), length=None
+        )
+        partial = copy.copy(model)
+        partial.encoder = encoder
+        partial.encoder = _without_length(partial, others, settings)
+        elements = encode_judgements(inside, partial.encoder).elements
+        parts.append(judged_scores(elements, mean_scores(partial, elements)))
+    return fit_calibration(together(parts), model.calibration) if parts else model.calibration
+
+
+def _answers(judgements: Sequence[RankedCompletions]) -> list[PromptCompletion]:
+    return [
+        PromptCompletion(prompt=j.prompt, completion=text, question_id=j.question_id, origin="derived")
+        for j in judgements
+        for text in j.completions
     ]
-    trainer = JudgementTrainer(
-        model=model,
-        args=_trainer_settings(settings, out_dir, len(rows)),
-        data_collator=JudgementCollator(tokenizer.pad_token_id),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[ProgressCallback("reward", progress)],
-        shares_prompts=shares_prompts,
-    )
-    trainer.remove_callback(
-        PrinterCallback
-    )  # it prints metrics to stdout, which belongs to the command line's answer
-    outcome = trainer.train()
-    return float(outcome.training_loss), int(trainer.state.global_step), shares_prompts
 
 
-def _trainer_settings(settings: RewardSettings, out_dir: Path, n_rows: int) -> Any:
-    from trl import RewardConfig
-
-    n_steps = settings.max_steps if settings.max_steps > 0 else settings.epochs * n_rows / settings.batch_size
-    return RewardConfig(
-        output_dir=str(out_dir / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=int(settings.warmup_share * n_steps),
-        weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        center_rewards_coefficient=settings.center_coefficient or None,
-        max_length=None,
-        remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
-        bf16=uses_bfloat16(settings.precision),
-        use_cpu=device_name() == "cpu",
-        gradient_checkpointing=False,
-        save_strategy="no",
-        eval_strategy="no",
-        logging_steps=5,
-        report_to="none",
-        push_to_hub=False,
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_pin_memory=device_name() == "cuda",
-    )
+def _evenly(rows: Sequence[PromptCompletion], most: int) -> Sequence[PromptCompletion]:
+    """An even sample where there are many."""
+    return rows[:: max(1, math.ceil(len(rows) / most))]
 
 
 def _scale(
@@ -249,7 +249,7 @@ def _scale(
 
     Of an even sample of the anchors where there are many.
     """
-    chosen = anchors[:: max(1, math.ceil(len(anchors) / most))]
+    chosen = _evenly(anchors, most)
     members = model.score_members([row.prompt for row in chosen], [row.completion for row in chosen])
     means = [fmean(column) for column in zip(*members, strict=True)]
     std = max(pstdev([fmean(row) for row in members]), 1e-3)
@@ -266,17 +266,11 @@ def _refuse_broken(metrics: dict[str, float]) -> None:
 
 
 def _export(
-    model: Any,
-    encoder: Encoder,
-    out_dir: Path,
-    means: Sequence[float],
-    std: float,
-    metrics: dict[str, float],
+    model: RewardModel, out_dir: Path, means: Sequence[float], std: float, metrics: dict[str, float]
 ) -> None:
-    from alignment.reward_model import REWARD_FILE
-
+    encoder = model.encoder
     out_dir.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out_dir)
+    model.model.save_pretrained(out_dir)
     encoder.tokenizer.save_pretrained(out_dir)
     stored = {
         "means": list(means),
@@ -284,6 +278,9 @@ def _export(
         "max_length": encoder.max_length,
         "context": encoder.context,
         "traits": [member.to_json() for member in encoder.traits],
+        "length": encoder.length.to_json() if encoder.length else None,
+        "calibration": dataclasses.asdict(model.calibration),
+        "reads_text": model.reads_text,
         "metrics": metrics,
     }
     (out_dir / REWARD_FILE).write_text(json.dumps(stored, indent=2, sort_keys=True), encoding="utf-8")

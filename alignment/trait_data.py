@@ -18,6 +18,9 @@ from alignment.records import RankedCompletions
 from alignment.tie_likelihood import TIE, pairs_of_ranking
 
 FOLDS = 5
+FARTHEST = 3.0
+"""Standard deviations beyond which more of a trait is worth no more: nobody judged such answers, so nothing is known of them, and a single
+answer of thirty lines would decide what a line is worth."""
 _LEAST_DEVIATION = 1e-3
 """A trait that varies less among the judged answers is left out: its weight would be a guess."""
 
@@ -112,9 +115,10 @@ def read_traits(judgements: Sequence[RankedCompletions]) -> TraitData:
 
 
 def standardise(data: TraitData) -> tuple[TraitData, Tensor, Tensor]:
-    """Traits of mean 0 and deviation 1, with the means (F,) and deviations (F,) they had."""
+    """Traits of mean 0 and deviation 1, none farther out than `FARTHEST`, with the means (F,) and deviations (F,) they had."""
     means = data.traits.mean(dim=0)
     spread = data.traits.std(dim=0, unbiased=False)
     # An infinite deviation makes a trait that did not vary worth nothing; JSON has no infinity.
     deviations = torch.where(spread > _LEAST_DEVIATION, spread, torch.full_like(spread, 1e12))
-    return replace(data, traits=(data.traits - means) / deviations), means, deviations
+    standard = ((data.traits - means) / deviations).clamp(-FARTHEST, FARTHEST)
+    return replace(data, traits=standard), means, deviations

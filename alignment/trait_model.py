@@ -29,7 +29,7 @@ from alignment.tie_likelihood import (
     rating_log_likelihood,
     threshold_at_up_rate,
 )
-from alignment.trait_data import FOLDS, TraitData, read_traits, standardise
+from alignment.trait_data import FARTHEST, FOLDS, TraitData, read_traits, standardise
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of the sum of squared weights, in nats; the one that predicts left-out questions best is taken."""
@@ -57,7 +57,7 @@ class TraitModel:
     def score_traits(self, traits: Sequence[float]) -> float:
         """As `score`, of traits already read."""
         return sum(
-            weight * (value - mean) / deviation
+            weight * min(max((value - mean) / deviation, -FARTHEST), FARTHEST)
             for weight, value, mean, deviation in zip(
                 self.weights, traits, self.means, self.deviations, strict=True
             )
@@ -104,16 +104,19 @@ def fit_traits(judgements: Sequence[RankedCompletions]) -> TraitModel:
     return fit_members(judgements, np.ones((len(judgements), 1)))[0]
 
 
-def fit_members(judgements: Sequence[RankedCompletions], shares: NDArray[np.float64]) -> list[TraitModel]:
+def fit_members(
+    judgements: Sequence[RankedCompletions], shares: NDArray[np.float64], penalty: float | None = None
+) -> list[TraitModel]:
     """One fit for each way of weighing the judgements; the penalty and the scale of the traits are those of all judgements.
 
     Args:
         judgements: N rankings and ratings.
         shares: (N, M) factors of their weights (`bootstrap_shares`).
+        penalty: To use; None chooses one.
     """
     data, means, deviations = standardise(read_traits(judgements))
     start = start_of(data)
-    penalty = choose_penalty(data, start)
+    penalty = choose_penalty(data, start) if penalty is None else penalty
     fits = [
         fit_weights(replace(data, weights=data.weights * torch.from_numpy(member)), penalty, start)
         for member in np.ascontiguousarray(shares.T)

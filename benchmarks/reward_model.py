@@ -1,11 +1,12 @@
 """How well the reward model learns what people said: ties, accuracy beside people's own agreement, calibration, length.
 
-    python benchmarks/reward_model.py --data DATA [--sets qafeedback pandalm oasst] [--folds 1] [--seed 0] [--limit N]
+    python benchmarks/reward_model.py --data DATA [--sets qafeedback pandalm oasst] [--folds 1] [--length removed] [--seed 0] [--limit N]
 
 First, without any model, the likelihood: judgements with a known taste and 30% ties; the tie parameter that is recovered, and the held-out log-likelihood
 of the fit beside one that throws ties away and predicts them at their mean rate. Then for each set of human preferences the reward model
-as a cycle trains it (traits, then the embedded language model), split by question. DATA holds `pref_pandalm`, `pref_oasst100`, `qa_feedback`.
-Prints one JSON object.
+as a cycle trains it (traits, then the embedded language model), split by question into quarters: with `--folds 1` the first is held out, with 4 each of
+them in its turn, by four reward models. A calibration error is never 0: `ece_of_perfect` is what a model would show that is never too sure or too
+unsure, with as many judgements. DATA holds `pref_pandalm`, `pref_oasst100`, `qa_feedback`. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import math
 import statistics
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from alignment.datasets import is_held_out  # noqa: E402 -- a program beside the packages
-from alignment.records import RankedCompletions  # noqa: E402
+from alignment.records import RankedCompletions  # noqa: E402 -- a program beside the packages
 from alignment.reward_model import RewardModel  # noqa: E402
 from alignment.reward_settings import RewardSettings  # noqa: E402
 from alignment.reward_training import train_reward  # noqa: E402
@@ -42,7 +44,7 @@ from chatbot.prompt import NumberedEvidence, build_messages, render_prompt  # no
 from knowledge_base.sentences import split_sentences  # noqa: E402
 from ui.wiring import EMBEDDED_MODEL  # noqa: E402
 
-HELD_OUT = 0.25
+FOLDS = 4
 BINS = 10
 EVIDENCE_CHARACTERS = 2_000
 
@@ -139,16 +141,19 @@ def read_set(name: str, data: Path, tokenizer: Any) -> Iterator[tuple[RankedComp
                 if isinstance(row["prompt"], str)
                 else "\n".join(turn["content"] for turn in row["prompt"])
             )
+            answers = [str(row["chosen"]), str(row["rejected"])]  # "True" was an answer, and became a boolean
+            # The file has the better one first, which would make a model that sees no difference look right.
+            flipped = zlib.crc32("\n".join(answers).encode()) % 2
             yield (
                 RankedCompletions(
                     prompt=render_prompt(tokenizer, build_messages(asked, [])),
-                    completions=(str(row["chosen"]), str(row["rejected"])),  # "True" was an answer, and became a boolean
-                    ranking=((0,), (1,)),
+                    completions=(answers[flipped], answers[1 - flipped]),
+                    ranking=((flipped,), (1 - flipped,)),
                     question_id=asked,
                     labeler_id="people",
                 ),
                 row.get("votes", []),
-            )  # fmt: skip
+            )
 
 
 def _read_qafeedback(data: Path, tokenizer: Any) -> Iterator[RankedCompletions]:
@@ -187,65 +192,104 @@ def _evidence(passages: Sequence[Sequence[str]]) -> list[NumberedEvidence]:
 
 
 def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Train on three quarters of the questions, measure on the others."""
+    """Train on three quarters of the questions, predict the fourth; the folds' predictions are put together."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True)
     rows = list(read_set(name, args.data, tokenizer))[: args.limit or None]
-    held_out = [is_held_out(row.question_id, share=HELD_OUT, seed=args.seed) for row, _ in rows]
-    train = [row for (row, _), held in zip(rows, held_out, strict=True) if not held]
-    test = [row for (row, _), held in zip(rows, held_out, strict=True) if held]
-    votes = [vote for (_, vote), held in zip(rows, held_out, strict=True) if held and vote]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "reward"
-        result = train_reward(
-            RewardSettings(seed=args.seed + 11, epochs=args.epochs, context=args.context),
-            init_dir=args.model,
-            judgements=train,
-            held_out=test,
-            out_dir=out,
-            progress=lambda p: print(f"{name}: {p.done}/{p.total}", end="\r", file=sys.stderr, flush=True),
+    fold_of = [zlib.crc32(f"{args.seed}:{row.question_id}".encode()) % FOLDS for row, _ in rows]
+    predictions = Predictions()
+    results = []
+    for fold in range(args.folds):
+        train = [row for (row, _), at in zip(rows, fold_of, strict=True) if at != fold]
+        test = [row for (row, _), at in zip(rows, fold_of, strict=True) if at == fold]
+        settings = RewardSettings(
+            seed=args.seed + 11,
+            epochs=args.epochs,
+            context=args.context,
+            length=args.length,
+            language_model_min_judgements=args.language_model_min_judgements,
         )
-        model = RewardModel.load(out)
-        figures = score_test(model, test, log_nu=result.metrics["log_nu"])
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(
+                train_reward(
+                    settings,
+                    init_dir=args.model,
+                    judgements=train,
+                    held_out=test,
+                    out_dir=Path(folder) / "reward",
+                    progress=lambda p, fold=fold: print(
+                        f"{name}, fold {fold}: {p.done}/{p.total}", end="\r", file=sys.stderr, flush=True
+                    ),
+                )
+            )
+            predictions.add(RewardModel.load(Path(folder) / "reward"), test)
+    votes = [vote for (_, vote), at in zip(rows, fold_of, strict=True) if at < args.folds and vote]
+
+    def mean(metric: str) -> float:
+        return statistics.mean(result.metrics[metric] for result in results)
+
     return {
-        "n_train": len(train),
-        "n_test": len(test),
+        "n_train": round(mean("n_judgements")),
+        "n_test": sum(at < args.folds for at in fold_of),
         "people_agree": agreement(votes),
-        **figures,
-        "log_likelihood": result.metrics.get("held_out_log_likelihood"),
-        "n_cut": result.metrics["n_cut"],
-        "n_dropped": result.metrics["n_dropped"],
-        "seconds": round(result.seconds),
+        **predictions.figures(args.seed),
+        "log_likelihood": mean("held_out_log_likelihood"),
+        "scale": mean("scale"),
+        "n_cut": mean("n_cut"),
+        "n_dropped": mean("n_dropped"),
+        "steps": mean("n_steps"),
+        "seconds": round(sum(result.seconds for result in results)),
     }
 
 
-def score_test(model: RewardModel, test: Sequence[RankedCompletions], *, log_nu: float) -> dict[str, float]:
-    """Accuracy on decided pairs, expected calibration error of the outcome with the highest probability, rank correlation of score and words."""
-    prompts = [row.prompt for row in test for _ in row.completions]
-    texts = [text for row in test for text in row.completions]
-    scores = model.score_texts(prompts, texts)
-    raw = [score * model.std + statistics.mean(model.means) for score in scores]
-    right, sure, hit = [], [], []
-    at = 0
-    for row in test:
-        ours = raw[at : at + len(row.completions)]
-        at += len(row.completions)
-        for pair in pairs_of_ranking(row.ranking):
-            a, b = ours[pair.first], ours[pair.second]
-            logits = torch.tensor([a, b, log_nu + (a + b) / 2])
-            probabilities = torch.softmax(logits, dim=0)
-            sure.append(float(probabilities.max()))
-            hit.append(float(int(probabilities.argmax()) == pair.outcome))
-            if pair.outcome != TIE:
-                right.append(0.5 if a == b else float((a > b) == (pair.outcome == FIRST_WINS)))
-    words = [len(text.split()) for text in texts]
-    return {
-        "accuracy": statistics.mean(right),
-        "n_decided": len(right),
-        "ece": expected_calibration_error(sure, hit),
-        "length_correlation": rank_correlation(raw, words),
-    }
+@dataclass
+class Predictions:
+    """Of held-out judgements, by one model or several; scores are standardised."""
+
+    sure: list[float] = field(default_factory=list)
+    """Probability of the likeliest outcome of each pair."""
+    hit: list[float] = field(default_factory=list)
+    """Whether that was said."""
+    right: list[float] = field(default_factory=list)
+    """Of pairs that are not ties, whether the one with the higher score won."""
+    scores: list[float] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+
+    def add(self, model: RewardModel, test: Sequence[RankedCompletions]) -> None:
+        """What a model predicts."""
+        texts = [text for row in test for text in row.completions]
+        scores = model.score_texts([row.prompt for row in test for _ in row.completions], texts)
+        at = 0
+        for row in test:
+            ours = torch.tensor(scores[at : at + len(row.completions)], dtype=torch.float64)
+            at += len(row.completions)
+            for pair in pairs_of_ranking(row.ranking):
+                a, b = ours[pair.first : pair.first + 1], ours[pair.second : pair.second + 1]
+                probabilities = model.outcome_log_probs(a, b)[0].exp()
+                self.sure.append(float(probabilities.max()))
+                self.hit.append(float(int(probabilities.argmax()) == pair.outcome))
+                if pair.outcome != TIE:
+                    self.right.append(0.5 if a == b else float((a > b) == (pair.outcome == FIRST_WINS)))
+        self.scores += scores
+        self.words += [len(text.split()) for text in texts]
+
+    def figures(self, seed: int) -> dict[str, float]:
+        """Accuracy, calibration, and what the scores have to do with length."""
+        rng = np.random.default_rng(seed)
+        perfect = [
+            expected_calibration_error(self.sure, (rng.random(len(self.sure)) < self.sure).astype(float))
+            for _ in range(200)
+        ]
+        return {
+            "accuracy": statistics.mean(self.right),
+            "n_decided": len(self.right),
+            "ece": expected_calibration_error(self.sure, self.hit),
+            "ece_of_perfect": statistics.mean(perfect),
+            "mean_sure": statistics.mean(self.sure),
+            "mean_hit": statistics.mean(self.hit),
+            "length_correlation": rank_correlation(self.scores, self.words),
+        }
 
 
 def agreement(votes: Sequence[Sequence[int]]) -> float | None:
@@ -293,6 +337,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument(
         "--context", choices=["full", "question"], default="full", help="see `RewardSettings`"
+    )
+    parser.add_argument(
+        "--folds", type=int, choices=range(1, FOLDS + 1), default=1, help="quarters that are held out in turn"
+    )
+    parser.add_argument(
+        "--length", choices=["learned", "removed"], default="learned", help="see `RewardSettings`"
+    )
+    parser.add_argument(
+        "--language-model-min-judgements",
+        type=int,
+        default=0,
+        help="see `RewardSettings`; 0 trains it always",
     )
     parser.add_argument("--limit", type=int, default=0, help="judgements of each set; 0 for all")
     parser.add_argument("--seed", type=int, default=0)

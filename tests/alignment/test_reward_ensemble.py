@@ -23,7 +23,14 @@ from tests.alignment.answers import make_evidence, make_passage, make_prepared
 from tests.chatbot.tiny_models import make_tiny_model
 
 SETTINGS = RewardSettings(
-    epochs=4, learning_rate=2e-3, batch_size=4, micro_batch_size=2, max_length=128, precision="float32"
+    epochs=4,
+    learning_rate=2e-3,
+    batch_size=4,
+    micro_batch_size=2,
+    max_length=128,
+    precision="float32",
+    language_model_min_judgements=0,
+    calibration_share=0.0,
 )
 
 

@@ -11,16 +11,24 @@ import torch
 
 from alignment.errors import TrainingError
 from alignment.padding import ensure_padding
-from alignment.records import PromptCompletion, RankedCompletions, StageProgress
+from alignment.records import PromptCompletion, RankedCompletions, StageProgress, StageResult
 from alignment.reward_dataset import Encoder, encode_judgements, lay_out
+from alignment.reward_fitting import load_classifier
 from alignment.reward_model import RewardModel
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
 from alignment.reward_settings import RewardSettings
-from alignment.reward_training import _load, train_reward
+from alignment.reward_training import train_reward
 from tests.chatbot.tiny_models import ARCHITECTURES, make_tiny_model
 
 SETTINGS = RewardSettings(
-    epochs=6, learning_rate=2e-3, batch_size=4, micro_batch_size=2, max_length=128, precision="float32"
+    epochs=6,
+    learning_rate=2e-3,
+    batch_size=4,
+    micro_batch_size=2,
+    max_length=128,
+    precision="float32",
+    language_model_min_judgements=0,
+    calibration_share=0.0,
 )
 
 
@@ -116,7 +124,7 @@ def test_the_likelihoods_scalars_are_not_in_the_weights(trained: tuple[Path, dic
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_shared_prompt_gives_the_scores_of_separate_ones(architecture: str, tmp_path: Path) -> None:
     """The mask and the positions make a packed pass equal to one pass per completion, for each architecture."""
-    model, tokenizer = _load(make_tiny_model(tmp_path, architecture), seed=0)
+    model, tokenizer = load_classifier(make_tiny_model(tmp_path, architecture), seed=0)
     ensure_padding(tokenizer, model)
     model.eval()
     batch = lay_out([([5, 6, 7], [[8, 9], [10]]), ([11] * 9, [[12, 13, 14]])], tokenizer.pad_token_id)
@@ -131,7 +139,7 @@ def test_a_shared_prompt_gives_the_scores_of_separate_ones(architecture: str, tm
 
 def test_a_model_that_ignores_the_mask_is_found_out(tmp_path: Path) -> None:
     """Then completions are scored one by one."""
-    model, _ = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    model, _ = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
     body_forward = model.model.forward
 
     def forget_mask(*args: Any, attention_mask: Any = None, position_ids: Any = None, **kwargs: Any) -> Any:
@@ -145,7 +153,7 @@ def test_a_model_that_ignores_the_mask_is_found_out(tmp_path: Path) -> None:
 
 def test_a_long_prompt_is_cut_from_the_left_and_a_long_completion_is_counted(tmp_path: Path) -> None:
     """The completion is never cut."""
-    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
     encoder = Encoder(tokenizer, 40, "full")
     common: dict[str, Any] = {"question_id": "q", "labeler_id": "ana", "ranking": (), "label": True}
     encoded = encode_judgements(
@@ -164,7 +172,7 @@ def test_a_long_prompt_is_cut_from_the_left_and_a_long_completion_is_counted(tmp
 
 def test_judgements_of_one_prompt_share_an_element(tmp_path: Path) -> None:
     """Four judgements over three texts: one prompt, three completions."""
-    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
     encoded = encode_judgements(_judgements(0, 1), Encoder(tokenizer, 128, "full"))
 
     assert [(3, 4)] == [(len(e.completions), e.n_judgements) for e in encoded.elements]
@@ -172,7 +180,7 @@ def test_judgements_of_one_prompt_share_an_element(tmp_path: Path) -> None:
 
 def test_weights_are_relative(tmp_path: Path) -> None:
     """Doubling every weight changes nothing."""
-    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
     encoder = Encoder(tokenizer, 128, "full")
     judgements = _judgements(0, 2)
     doubled = [dataclasses.replace(j, weight=2.0) for j in judgements]
@@ -182,7 +190,7 @@ def test_weights_are_relative(tmp_path: Path) -> None:
 
 def test_the_question_context_leaves_the_evidence_out(tmp_path: Path) -> None:
     """The judge reads the question only."""
-    _, tokenizer = _load(make_tiny_model(tmp_path, "llama"), seed=0)
+    _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
     prompt = "Question: Why?\n\nEvidence:\n1. Because. [1]\n\nQuestion: Why?"
     ids = Encoder(tokenizer, 128, "question").prompt(prompt, 100)
 
@@ -210,3 +218,75 @@ def test_bad_settings_are_refused_by_name(name: str, value: Any) -> None:
     """The message names the field."""
     with pytest.raises(ValueError, match=name):
         RewardSettings(**{name: value})
+
+
+def _train(folder: Path, judgements: list[RankedCompletions], **changes: Any) -> StageResult:
+    return train_reward(
+        dataclasses.replace(SETTINGS, **changes),
+        init_dir=make_tiny_model(folder / "base", "llama"),
+        judgements=judgements,
+        held_out=_judgements(20, 5),
+        out_dir=folder / "out",
+        progress=_ignore,
+    )
+
+
+def test_with_few_judgements_only_the_traits_learn(tmp_path: Path) -> None:
+    """No step is taken, the language model is not asked, and unseen questions come out right all the same."""
+    result = _train(tmp_path, _judgements(0, 12), language_model_min_judgements=49)
+    model = RewardModel.load(result.path)
+    model.model = None  # whoever asks it fails
+
+    assert result.metrics["n_steps"] == 0
+    assert result.metrics["held_out_pair_accuracy"] > 0.9
+    assert model.score_texts(["How many days?"] * 2, ["3 days [1].", "3 days maybe"])[0] > 0
+
+
+def test_the_language_model_learns_from_enough_judgements_on(tmp_path: Path) -> None:
+    """As many as the setting says."""
+    assert _train(tmp_path, _judgements(0, 12), language_model_min_judgements=48).metrics["n_steps"] > 0
+
+
+def test_some_questions_are_set_aside_to_say_how_sure_it_is(tmp_path: Path) -> None:
+    """What they say is not learned from, and the scale is no longer that of training."""
+    metrics = _train(tmp_path, _judgements(0, 12), calibration_share=0.3, epochs=2).metrics
+
+    assert metrics["n_set_aside"] > 0
+    assert metrics["n_set_aside"] + metrics["n_judgements"] == 48
+    assert metrics["scale"] != 1.0
+
+
+def test_length_can_be_taken_out_of_what_is_learned(tmp_path: Path) -> None:
+    """People who prefer the longer of two answers teach a score of length, or nothing at all."""
+    judgements = [
+        RankedCompletions(
+            prompt=f"Question {i}: how?",
+            completions=("word " * (i + 1), "word " * (i + 12)),
+            ranking=((1,), (0,)),
+            question_id=str(i),
+            labeler_id="ana",
+        )
+        for i in range(40)
+    ]
+    texts = ["word " * n for n in range(1, 52)]
+
+    def scores(length: str) -> list[float]:
+        folder = tmp_path / length
+        result = _train(folder, judgements, length=length, language_model_min_judgements=1000)
+        model = RewardModel.load(result.path)
+        return [score * model.std for score in model.score_texts(["how?"] * len(texts), texts)]
+
+    learned, removed = scores("learned"), scores("removed")
+
+    assert learned[-1] - learned[0] > 1
+    assert max(removed) - min(removed) < 0.2 * (learned[-1] - learned[0])
+
+
+def test_it_says_how_likely_people_are_to_prefer_one(trained: tuple[Path, dict[str, float]]) -> None:
+    """Three probabilities; equal scores leave the sides equal, and a larger difference leaves less doubt."""
+    model = RewardModel.load(trained[0])
+    likely = model.outcome_log_probs(torch.tensor([0.0, 0.5, 2.0]), torch.zeros(3)).exp()
+
+    assert likely.sum(dim=1).tolist() == pytest.approx([1.0] * 3)
+    assert float(likely[0, 0]) == pytest.approx(float(likely[0, 1]))
+    assert likely[0, 0] < likely[1, 0] < likely[2, 0]

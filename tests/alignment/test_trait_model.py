@@ -109,3 +109,13 @@ def test_a_model_of_other_traits_is_refused() -> None:
 
     with pytest.raises(ValueError, match="other traits"):
         TraitModel.from_json(stored)
+
+
+def test_beyond_what_was_judged_more_of_a_trait_is_worth_no_more() -> None:
+    """Nobody judged an answer of a thousand words, so it is worth what the longest that could be imagined is."""
+    model = fit_traits(judged(40))
+
+    assert model.score(prompt(999), "word " * 1_000) == pytest.approx(
+        model.score(prompt(999), "word " * 2_000), abs=0.5
+    )
+    assert abs(model.score(prompt(999), "word " * 2_000)) <= 3 * sum(map(abs, model.weights))

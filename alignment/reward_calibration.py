@@ -1,0 +1,124 @@
+"""Puts scores on the scale of what people say: how far apart two answers have to be before nine people of ten agree.
+
+Knows nothing of models or text: scores in, three numbers out. What a reward model has seen it predicts too surely, so the numbers are fitted on
+judgements of questions that it was not trained on.
+
+Different from Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines") and from a temperature (Guo et al. 2017, arXiv:1706.04599,
+section 4.2), which know two outcomes or one number: judgements can be ties and thumbs, so the tie parameter and the threshold of thumbs
+are fitted beside the scale.
+
+Shapes: P judged pairs, R ratings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from alignment.reward_dataset import Element
+from alignment.tie_likelihood import comparison_log_likelihood, davidson_log_probs, rating_log_likelihood
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """From scores to probabilities of what is said."""
+
+    scale: float = 1.0
+    """Nats of a difference in score."""
+    log_nu: float
+    """Tie parameter of Davidson's model."""
+    threshold: float
+    """The score, times `scale`, at which a thumb up is as likely as a thumb down."""
+
+    def outcome_log_probs(self, score_a: Tensor, score_b: Tensor) -> Tensor:
+        """Log-probabilities (N, 3) of first wins, second wins and tie, for scores (N,)."""
+        return davidson_log_probs(self.scale * score_a, self.scale * score_b, torch.tensor(self.log_nu))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedScores:
+    """Scores of judged completions with what was said of them, all float64."""
+
+    pairs: Tensor
+    """(P, 2) scores of the first and the second."""
+    outcomes: Tensor
+    """(P,) int64, see `tie_likelihood`."""
+    pair_weights: Tensor
+    """(P,)"""
+    rated: Tensor
+    """(R,) scores."""
+    labels: Tensor
+    """(R,) +1 or -1."""
+    rating_weights: Tensor
+    """(R,)"""
+
+
+def judged_scores(elements: Sequence[Element], scores: Sequence[Sequence[float]]) -> JudgedScores:
+    """What was said of elements, with their completions' scores.
+
+    Args:
+        elements: Judged.
+        scores: Of each element's completions.
+    """
+    both = list(zip(elements, scores, strict=True))
+    pairs = [(score[p[0]], score[p[1]], p[2], p[3]) for element, score in both for p in element.pairs]
+    ratings = [(score[r[0]], r[1], r[2]) for element, score in both for r in element.ratings]
+    said = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 4)
+    rated = torch.tensor(ratings, dtype=torch.float64).reshape(-1, 3)
+    return JudgedScores(
+        pairs=said[:, :2],
+        outcomes=said[:, 2].long(),
+        pair_weights=said[:, 3],
+        rated=rated[:, 0],
+        labels=rated[:, 1],
+        rating_weights=rated[:, 2],
+    )
+
+
+def together(parts: Sequence[JudgedScores]) -> JudgedScores:
+    """Several as one."""
+    names = [field.name for field in fields(JudgedScores)]
+    return JudgedScores(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def log_likelihood(judged: JudgedScores, calibration: Calibration) -> float:
+    """Weighted sum of the log-likelihoods of what was said, in nats."""
+    numbers = (calibration.scale, calibration.log_nu, calibration.threshold)
+    return float(_log_likelihood(judged, *(torch.tensor(n, dtype=torch.float64) for n in numbers)))
+
+
+def fit_calibration(judged: JudgedScores, start: Calibration) -> Calibration:
+    """The most likely calibration.
+
+    All three are held near their start, a change by a factor of e (of the scale and the tie parameter) or by one (of the threshold) costs a nat, so that ten judgements
+    cannot carry them off.
+
+    Args:
+        judged: Of questions that the scores were not learned from.
+        start: Where to begin, and what is kept where there is nothing to learn from.
+    """
+    begin = torch.tensor([math.log(start.scale), start.log_nu, start.threshold], dtype=torch.float64)
+    moved = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([moved], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        log_scale, log_nu, threshold = begin + moved
+        total = (moved**2).sum() - _log_likelihood(judged, log_scale.exp(), log_nu, threshold)
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    log_scale, log_nu, threshold = (begin + moved.detach()).tolist()
+    return Calibration(scale=math.exp(log_scale), log_nu=log_nu, threshold=threshold)
+
+
+def _log_likelihood(judged: JudgedScores, scale: Tensor, log_nu: Tensor, threshold: Tensor) -> Tensor:
+    first, second = (scale * judged.pairs).unbind(dim=1)
+    said = comparison_log_likelihood(first, second, judged.outcomes, log_nu)
+    rated = rating_log_likelihood(scale * judged.rated, judged.labels, threshold)
+    return (judged.pair_weights * said).sum() + (judged.rating_weights * rated).sum()
