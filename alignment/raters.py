@@ -26,7 +26,6 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
@@ -110,9 +109,7 @@ class _Estimation:
         self._settings = settings
         self._data, _, _ = standardise(read_traits([replace(j, weight=1.0) for j in judgements]))
         self._start = start_of(self._data)
-        # K completions make C(K, 2) pairs, but only K - 1 of them can be chosen freely.
-        self._free = torch.tensor([max(len(j.completions) - 1, 1) for j in judgements], dtype=torch.float64)
-        self._guess = _guesses(self._data, by_rater, self._free)
+        self._guess = _guesses(self._data, by_rater)
 
     def run(self) -> dict[str, RaterEstimate]:
         """Estimates without weights, by rater."""
@@ -155,7 +152,7 @@ class _Estimation:
                 pairs, ratings = said_log_probs(inside, weights, scalars)
                 scores = inside.traits @ weights
             total.index_add_(
-                0, inside.pair_owners, pairs * inside.pair_shares * self._free[inside.pair_owners]
+                0, inside.pair_owners, pairs * inside.pair_shares * data.free[inside.pair_owners]
             )
             total.index_add_(0, inside.rating_owners, ratings)
             difference = scores[inside.pairs[:, 0]] - scores[inside.pairs[:, 1]]
@@ -181,7 +178,7 @@ class _Estimation:
         return posterior
 
 
-def _guesses(data: TraitData, by_rater: Mapping[str, Sequence[int]], free: Tensor) -> Array:
+def _guesses(data: TraitData, by_rater: Mapping[str, Sequence[int]]) -> Array:
     """Log-likelihood (N,) of each judgement by somebody with its rater's shares of ties and thumbs up who does not look at answers."""
     tie_rate, up_rate = data.rates()
     log = torch.zeros(len(data.weights), dtype=torch.float64)
@@ -195,7 +192,7 @@ def _guesses(data: TraitData, by_rater: Mapping[str, Sequence[int]], free: Tenso
         up = (ups + _GUESS_STRENGTH * up_rate) / (len(own.labels) + _GUESS_STRENGTH)
         tie, up = (min(max(share, 0.01), 0.99) for share in (tie, up))
         pairs = torch.where(own.pairs[:, 2] == TIE, math.log(tie), math.log((1 - tie) / 2))
-        log.index_add_(0, own.pair_owners, pairs.double() * own.pair_shares * free[own.pair_owners])
+        log.index_add_(0, own.pair_owners, pairs.double() * own.pair_shares * data.free[own.pair_owners])
         ratings = torch.where(own.labels > 0, math.log(up), math.log(1 - up))
         log.index_add_(0, own.rating_owners, ratings.double())
     return log.numpy()

@@ -1,11 +1,11 @@
 """Puts scores on the scale of what people say: how far apart two answers have to be before nine people of ten agree.
 
-Knows nothing of models or text: scores in, three numbers out. What a reward model has seen it predicts too surely, so the numbers are fitted on
+Knows nothing of models or text: scores in, four numbers out. What a reward model has seen it predicts too surely, so the numbers are fitted on
 judgements of questions that it was not trained on.
 
 Different from Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines") and from a temperature (Guo et al. 2017, arXiv:1706.04599,
-section 4.2), which know two outcomes or one number: judgements can be ties and thumbs, so the tie parameter and the threshold of thumbs
-are fitted beside the scale.
+section 4.2), which know two outcomes or one number: judgements can be ties and thumbs, so the tie parameter and the threshold and slope of
+thumbs are fitted beside the scale.
 
 Shapes: P judged pairs, R ratings.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ class Calibration:
     """Tie parameter of Davidson's model."""
     threshold: float
     """The score, times `scale`, at which a thumb up is as likely as a thumb down."""
+    slope: float = 1.0
+    """How closely thumbs follow the score; see `tie_likelihood`."""
 
     def outcome_log_probs(self, score_a: Tensor, score_b: Tensor) -> Tensor:
         """Log-probabilities (N, 3) of first wins, second wins and tie, for scores (N,)."""
@@ -87,38 +89,43 @@ def together(parts: Sequence[JudgedScores]) -> JudgedScores:
 
 def log_likelihood(judged: JudgedScores, calibration: Calibration) -> float:
     """Weighted sum of the log-likelihoods of what was said, in nats."""
-    numbers = (calibration.scale, calibration.log_nu, calibration.threshold)
-    return float(_log_likelihood(judged, *(torch.tensor(n, dtype=torch.float64) for n in numbers)))
+    return float(_log_likelihood(judged, *torch.tensor(astuple(calibration), dtype=torch.float64).unbind()))
 
 
 def fit_calibration(judged: JudgedScores, start: Calibration) -> Calibration:
     """The most likely calibration.
 
-    All three are held near their start, a change by a factor of e (of the scale and the tie parameter) or by one (of the threshold) costs a nat, so that ten judgements
-    cannot carry them off.
+    All are held near their start, a change by a factor of e (or of the threshold by one) costs a nat, so that ten judgements cannot carry them off.
 
     Args:
         judged: Of questions that the scores were not learned from.
         start: Where to begin, and what is kept where there is nothing to learn from.
     """
-    begin = torch.tensor([math.log(start.scale), start.log_nu, start.threshold], dtype=torch.float64)
-    moved = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    begin = torch.tensor(
+        [math.log(start.scale), start.log_nu, start.threshold, math.log(start.slope)], dtype=torch.float64
+    )
+    moved = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([moved], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        log_scale, log_nu, threshold = begin + moved
-        total = (moved**2).sum() - _log_likelihood(judged, log_scale.exp(), log_nu, threshold)
+        log_scale, log_nu, threshold, log_slope = begin + moved
+        said = _log_likelihood(judged, log_scale.exp(), log_nu, threshold, log_slope.exp())
+        total = (moved**2).sum() - said
         total.backward()
         return total
 
     optimizer.step(loss)
-    log_scale, log_nu, threshold = (begin + moved.detach()).tolist()
-    return Calibration(scale=math.exp(log_scale), log_nu=log_nu, threshold=threshold)
+    log_scale, log_nu, threshold, log_slope = (begin + moved.detach()).tolist()
+    return Calibration(
+        scale=math.exp(log_scale), log_nu=log_nu, threshold=threshold, slope=math.exp(log_slope)
+    )
 
 
-def _log_likelihood(judged: JudgedScores, scale: Tensor, log_nu: Tensor, threshold: Tensor) -> Tensor:
+def _log_likelihood(
+    judged: JudgedScores, scale: Tensor, log_nu: Tensor, threshold: Tensor, slope: Tensor
+) -> Tensor:
     first, second = (scale * judged.pairs).unbind(dim=1)
     said = comparison_log_likelihood(first, second, judged.outcomes, log_nu)
-    rated = rating_log_likelihood(scale * judged.rated, judged.labels, threshold)
+    rated = rating_log_likelihood(scale * judged.rated, judged.labels, threshold, slope)
     return (judged.pair_weights * said).sum() + (judged.rating_weights * rated).sum()

@@ -91,6 +91,7 @@ def fit_language_model(
     model.likelihood = TieLikelihood(
         fmean(t.log_nu for t in traits) if traits else log_nu_at_tie_rate(encoded.tie_rate),
         fmean(t.threshold for t in traits) if traits else threshold_at_up_rate(encoded.up_rate),
+        fmean(t.slope for t in traits) if traits else 1.0,
     )
     rows = [
         {
@@ -122,7 +123,9 @@ def fit_language_model(
     likelihood = model.likelihood
     del model.likelihood
     learned = Calibration(
-        log_nu=float(likelihood.log_nu.detach()), threshold=float(likelihood.threshold.detach())
+        log_nu=float(likelihood.log_nu.detach()),
+        threshold=float(likelihood.threshold.detach()),
+        slope=float(likelihood.log_slope.detach().exp()),
     )
     return float(outcome.training_loss), int(trainer.state.global_step), learned
 

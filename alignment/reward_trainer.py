@@ -2,11 +2,12 @@
 
 Knows nothing of files or prompts; batches come from `JudgementCollator`. What is kept of TRL: the training loop, mixed precision,
 accumulation, scheduling, dropout off, logging. What is replaced: tokenising and filtering (TRL drops over-long pairs silently),
-collating, the loss (Bradley-Terry on strict pairs), the optimiser's groups (a fresh head and two scalars learn faster than the body).
+collating, the loss (Bradley-Terry on strict pairs), the optimiser's groups (a fresh head and the scalars learn faster than the body).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,17 +21,18 @@ from alignment.trl_trainers import QuietTrainerMixin
 HEAD_SPEED = 10.0
 """The head starts from noise: its learning rate is this many times the body's."""
 SCALAR_LEARNING_RATE = 0.02
-"""Of ln nu and the threshold, which move by about a unit; in their own units, whatever the body's rate."""
+"""Of ln nu, the threshold and the log slope, which move by about a unit; in their own units, whatever the body's rate."""
 
 
 class TieLikelihood(nn.Module):
-    """The two learned scalars of the likelihood."""
+    """The three learned scalars of the likelihood."""
 
-    def __init__(self, log_nu: float, threshold: float) -> None:
-        """Start from where the data's tie rate and thumbs put them at equal scores."""
+    def __init__(self, log_nu: float, threshold: float, slope: float = 1.0) -> None:
+        """Start from where the traits put them, or the data's tie rate and thumbs at equal scores."""
         super().__init__()
         self.log_nu = nn.Parameter(torch.tensor(log_nu))
         self.threshold = nn.Parameter(torch.tensor(threshold))
+        self.log_slope = nn.Parameter(torch.tensor(math.log(slope)))
 
     def negative_log_likelihood(self, scores: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Weighted sum of the negative log-likelihoods of a batch's judgements, in nats.
@@ -55,7 +57,7 @@ class TieLikelihood(nn.Module):
             total = total - (batch["pair_weights"] * shares[pairs[:, 0]] * said).sum()
         if len(ratings):
             rated = scores[ratings[:, 0], ratings[:, 1]]
-            said = rating_log_likelihood(rated, batch["rating_labels"], self.threshold)
+            said = rating_log_likelihood(rated, batch["rating_labels"], self.threshold, self.log_slope.exp())
             total = total - (batch["rating_weights"] * shares[ratings[:, 0]] * said).sum()
         return total
 

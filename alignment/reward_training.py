@@ -81,7 +81,7 @@ def train_reward(
         anchors: Completions whose scores get mean 0 and deviation 1, normally the SFT rows; none takes the judged completions.
 
     Returns:
-        Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `scale` (nats a unit of score), `n_steps` (0 where only
+        Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `rating_slope`, `scale` (nats a unit of score), `n_steps` (0 where only
         the traits learned), `disagreement` (mean standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
         `held_out`: `held_out_pair_accuracy` (pairs that are not ties), `held_out_rating_accuracy`, `held_out_log_likelihood`
         (nats per judgement), `held_out_tie_rate`, `n_held_out`.
@@ -128,6 +128,7 @@ def train_reward(
         "tie_rate": encoded.tie_rate,
         "log_nu": raw.calibration.log_nu,
         "rating_threshold": raw.calibration.threshold,
+        "rating_slope": raw.calibration.slope,
         "scale": raw.calibration.scale,
         "n_steps": float(fitted.n_steps),
         "disagreement": disagreement,
@@ -179,7 +180,9 @@ def _fit(
     torch.nn.init.zeros_(model.score.weight)
     progress(StageProgress(stage="reward", done=1, total=1))
     calibration = Calibration(
-        log_nu=fmean(t.log_nu for t in encoder.traits), threshold=fmean(t.threshold for t in encoder.traits)
+        log_nu=fmean(t.log_nu for t in encoder.traits),
+        threshold=fmean(t.threshold for t in encoder.traits),
+        slope=fmean(t.slope for t in encoder.traits),
     )
     scores = [[fmean(offset) for offset in element.offsets] for element in encoded.elements]
     said = log_likelihood(judged_scores(encoded.elements, scores), calibration)

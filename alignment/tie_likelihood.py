@@ -7,7 +7,9 @@ on strict preferences and throws ties away (that biases how strong a preference 
    learned: P(a wins) : P(b wins) : P(tie) = exp(r_a) : exp(r_b) : nu exp((r_a + r_b) / 2).
 2. A ranking of K completions is a composite likelihood: each of its C(K, 2) pairs with the weight 1 / C(K, 2), so that ranking
    four answers is one judgement and not six.
-3. A thumb is a logistic term against a learned threshold b on the same score: P(up) = sigmoid(r - b).
+3. A thumb is a logistic term against a learned threshold b on the same score, with a learned slope s: P(up) = sigmoid(s (r - b)). A thumb says how
+   an answer did, question and all; a comparison says which of two answers to one question is better. Where thumbs follow the score less
+   closely than comparisons do, s falls, and they teach it less.
 
 Shapes: N judged pairs or ratings.
 """
@@ -76,18 +78,21 @@ def comparison_log_likelihood(score_a: Tensor, score_b: Tensor, outcome: Tensor,
     return davidson_log_probs(score_a, score_b, log_nu).gather(-1, outcome[:, None])[:, 0]
 
 
-def rating_log_likelihood(score: Tensor, label: Tensor, threshold: Tensor) -> Tensor:
-    """Log-likelihood of thumbs: ln sigmoid(label * (r - b)).
+def rating_log_likelihood(
+    score: Tensor, label: Tensor, threshold: Tensor, slope: Tensor | float = 1.0
+) -> Tensor:
+    """Log-likelihood of thumbs: ln sigmoid(label * s * (r - b)).
 
     Args:
         score: (N,) scores.
         label: (N,) +1 for thumbs up, -1 for thumbs down.
         threshold: () the score b at which both are equally likely.
+        slope: () s, above 0.
 
     Returns:
         (N,) log-likelihoods in nats.
     """
-    return logsigmoid(label * (score - threshold))
+    return logsigmoid(label * slope * (score - threshold))
 
 
 def pairs_of_ranking(ranking: Sequence[Sequence[int]]) -> list[PairOutcome]:

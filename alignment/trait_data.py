@@ -45,13 +45,15 @@ class TraitData:
     """(R,) int64."""
     weights: Tensor
     """(N,) of the judgements, 1 on average."""
+    free: Tensor
+    """(N,) how many of a judgement's outcomes can be chosen freely: K completions make C(K, 2) pairs, but only K - 1 of them can; 1 for a rating."""
     folds: Tensor
     """(N,) int64 in [0, `FOLDS`), by question."""
 
     @property
     def pair_weights(self) -> Tensor:
-        """(P,) a pair's share of its judgement's weight."""
-        return self.pair_shares * self.weights[self.pair_owners]
+        """(P,) a pair's share of its judgement's weight, which for a ranking of K counts K - 1 times: so much it says."""
+        return self.pair_shares * (self.weights * self.free)[self.pair_owners]
 
     @property
     def rating_weights(self) -> Tensor:
@@ -108,6 +110,7 @@ def read_traits(judgements: Sequence[RankedCompletions]) -> TraitData:
         labels=torch.tensor(labels, dtype=torch.float64),
         rating_owners=torch.tensor(rating_owners, dtype=torch.long),
         weights=weights * (len(judgements) / total) if total > 0 else weights,
+        free=torch.tensor([max(len(j.completions) - 1, 1) for j in judgements], dtype=torch.float64),
         folds=torch.tensor(
             [zlib.crc32(j.question_id.encode()) % FOLDS for j in judgements], dtype=torch.long
         ),

@@ -47,6 +47,8 @@ class TraitModel:
     """Tie parameter."""
     threshold: float
     """Of thumbs."""
+    slope: float
+    """Of thumbs: how closely they follow the score."""
     penalty: float
     """The one chosen; infinite when no weight helped."""
 
@@ -89,6 +91,7 @@ class TraitModel:
             deviations=tuple(value["deviations"]),
             log_nu=value["log_nu"],
             threshold=value["threshold"],
+            slope=value["slope"],
             penalty=math.inf if value["penalty"] is None else value["penalty"],
         )
 
@@ -128,6 +131,7 @@ def fit_members(
             deviations=tuple(deviations.tolist()),
             log_nu=float(scalars[0]),
             threshold=float(scalars[1]),
+            slope=math.exp(float(scalars[2])),
             penalty=penalty,
         )
         for weights, scalars in fits
@@ -141,9 +145,11 @@ def score_by_each(models: Sequence[TraitModel], prompt: str, completion: str) ->
 
 
 def start_of(data: TraitData) -> Tensor:
-    """Where the tie parameter and the threshold of thumbs start: (2,)."""
+    """Where the tie parameter and the threshold and log slope of thumbs start: (3,)."""
     tie_rate, up_rate = data.rates()
-    return torch.tensor([log_nu_at_tie_rate(tie_rate), threshold_at_up_rate(up_rate)], dtype=torch.float64)
+    return torch.tensor(
+        [log_nu_at_tie_rate(tie_rate), threshold_at_up_rate(up_rate), 0.0], dtype=torch.float64
+    )
 
 
 def choose_penalty(data: TraitData, start: Tensor) -> float:
@@ -170,7 +176,7 @@ def _cross_validated(data: TraitData, penalty: float, start: Tensor) -> float:
 
 
 def fit_weights(data: TraitData, penalty: float, start: Tensor) -> tuple[Tensor, Tensor]:
-    """The most likely weights (F,) and scalars (2,): ln nu, threshold. The problem is convex, so where it starts decides nothing.
+    """The most likely weights (F,) and scalars (3,): ln nu, threshold, ln slope. Convex but for the slope.
 
     Args:
         data: Standardised.
@@ -203,7 +209,7 @@ def said_log_probs(data: TraitData, weights: Tensor, scalars: Tensor) -> tuple[T
     first, second = scores[data.pairs[:, 0]], scores[data.pairs[:, 1]]
     return (
         comparison_log_likelihood(first, second, data.pairs[:, 2], scalars[0]),
-        rating_log_likelihood(scores[data.ratings], data.labels, scalars[1]),
+        rating_log_likelihood(scores[data.ratings], data.labels, scalars[1], scalars[2].exp()),
     )
 
 

@@ -6,12 +6,13 @@ First, without any model, the likelihood: judgements with a known taste and 30% 
 of the fit beside one that throws ties away and predicts them at their mean rate. Then for each set of human preferences the reward model
 as a cycle trains it (traits, then the embedded language model), split by question into quarters: with `--folds 1` the first is held out, with 4 each of
 them in its turn, by four reward models. A calibration error is never 0: `ece_of_perfect` is what a model would show that is never too sure or too
-unsure, with as many judgements. DATA holds `pref_pandalm`, `pref_oasst100`, `qa_feedback`. Prints one JSON object.
+unsure, with as many independent judgements. `--length removed` prints what the same models say with length beside it. DATA holds `pref_pandalm`, `pref_oasst100`, `qa_feedback`. Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gzip
 import json
 import math
@@ -198,7 +199,7 @@ def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True)
     rows = list(read_set(name, args.data, tokenizer))[: args.limit or None]
     fold_of = [zlib.crc32(f"{args.seed}:{row.question_id}".encode()) % FOLDS for row, _ in rows]
-    predictions = Predictions()
+    predictions, with_length = Predictions(), Predictions()
     results = []
     for fold in range(args.folds):
         train = [row for (row, _), at in zip(rows, fold_of, strict=True) if at != fold]
@@ -223,7 +224,11 @@ def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
                     ),
                 )
             )
-            predictions.add(RewardModel.load(Path(folder) / "reward"), test)
+            model = RewardModel.load(Path(folder) / "reward")
+            predictions.add(model, test)
+            if args.length == "removed":
+                model.encoder = dataclasses.replace(model.encoder, length=None)
+                with_length.add(model, test)
     votes = [vote for (_, vote), at in zip(rows, fold_of, strict=True) if at < args.folds and vote]
 
     def mean(metric: str) -> float:
@@ -234,6 +239,11 @@ def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "n_test": sum(at < args.folds for at in fold_of),
         "people_agree": agreement(votes),
         **predictions.figures(args.seed),
+        **{
+            f"{name}_with_length": value
+            for name, value in (with_length.figures(args.seed) if with_length.scores else {}).items()
+            if name in {"accuracy", "length_correlation"}
+        },
         "log_likelihood": mean("held_out_log_likelihood"),
         "scale": mean("scale"),
         "n_cut": mean("n_cut"),

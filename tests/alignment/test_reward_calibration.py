@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -119,3 +120,17 @@ def test_probabilities_follow_davidson() -> None:
     )
 
     assert log_probs.exp()[0].tolist() == pytest.approx([4 / 7, 1 / 7, 2 / 7])
+
+
+def test_it_finds_how_closely_thumbs_follow_the_score() -> None:
+    """They may follow it less closely than comparisons do."""
+    truth = Calibration(scale=1.0, log_nu=-0.7, threshold=0.4, slope=0.3)
+    said = drawn(truth)
+    rng = torch.Generator().manual_seed(8)
+    up = torch.rand(len(said.rated), generator=rng, dtype=torch.float64) < torch.sigmoid(
+        truth.slope * (said.rated - truth.threshold)
+    )
+
+    found = fit_calibration(dataclasses.replace(said, labels=torch.where(up, 1.0, -1.0).double()), START)
+
+    assert found.slope == pytest.approx(truth.slope, rel=0.1)

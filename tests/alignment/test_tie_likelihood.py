@@ -98,6 +98,18 @@ def test_thumbs_agree_with_the_logistic_function() -> None:
     assert float(found) == pytest.approx(math.log(1 / (1 + math.exp(1.5))), abs=1e-9)
 
 
+def test_a_slope_says_how_closely_thumbs_follow_the_score() -> None:
+    """The value of ln sigmoid(label s (r - b)) with r = 2, b = 0.5, s = 0.4."""
+    found = rating_log_likelihood(
+        _double(2.0),
+        _double(1.0),
+        torch.tensor(0.5, dtype=torch.float64),
+        torch.tensor(0.4, dtype=torch.float64),
+    )
+
+    assert float(found) == pytest.approx(math.log(1 / (1 + math.exp(-0.6))), abs=1e-9)
+
+
 def test_gradients_are_right() -> None:
     """Checked against finite differences, for scores and for both scalars."""
     a, b = (torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2))

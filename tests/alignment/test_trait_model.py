@@ -11,6 +11,7 @@ import pytest
 
 from alignment.answer_traits import TRAITS
 from alignment.records import RankedCompletions
+from alignment.trait_data import read_traits
 from alignment.trait_model import TraitModel, fit_traits
 from chatbot.prompt import NumberedEvidence, build_messages
 
@@ -119,3 +120,46 @@ def test_beyond_what_was_judged_more_of_a_trait_is_worth_no_more() -> None:
         model.score(prompt(999), "word " * 2_000), abs=0.5
     )
     assert abs(model.score(prompt(999), "word " * 2_000)) <= 3 * sum(map(abs, model.weights))
+
+
+def test_thumbs_that_follow_something_else_teach_little() -> None:
+    """Comparisons prefer short answers, thumbs fall as they like: their slope falls, and the taste stays what it was."""
+    rng = random.Random(4)
+    comparisons = [row for row in judged(90) if row.ranking]
+    thumbs = [
+        RankedCompletions(
+            prompt=prompt(n),
+            completions=(f"{rng.choice(SENTENCES)} [1]",),
+            ranking=(),
+            label=rng.random() < 0.5,
+            question_id=str(n),
+            labeler_id="u",
+        )
+        for n in range(100)
+    ]
+
+    alone, together = fit_traits(comparisons), fit_traits([*comparisons, *thumbs])
+    short, long = f"{SENTENCES[3]} [4]", f"{SENTENCES[2]} [3]"
+
+    assert together.slope < 0.7
+    assert together.score(prompt(999), short) - together.score(prompt(999), long) > 0.7 * (
+        alone.score(prompt(999), short) - alone.score(prompt(999), long)
+    )
+
+
+def test_thumbs_that_follow_the_taste_keep_their_say() -> None:
+    """Thumbs for short answers beside comparisons for short answers."""
+    assert fit_traits(judged(90)).slope > 0.7
+
+
+def test_a_ranking_of_four_says_as_much_as_three_comparisons() -> None:
+    """Its six pairs weigh three together, a comparison's one weighs one."""
+    texts = tuple(f"{t} [{k}]" for k, t in enumerate(SENTENCES, start=1))
+    common = {"prompt": prompt(1), "question_id": "1", "labeler_id": "u"}
+    ranking = RankedCompletions(completions=texts, ranking=((0,), (1,), (2, 3)), **common)  # type: ignore[arg-type]
+    comparison = RankedCompletions(completions=texts[:2], ranking=((0,), (1,)), **common)  # type: ignore[arg-type]
+
+    weights = read_traits([ranking, comparison]).pair_weights
+
+    assert weights[:6].tolist() == pytest.approx([0.5] * 6)
+    assert weights[6:].tolist() == pytest.approx([1.0])
