@@ -18,6 +18,7 @@ from alignment.records import RankedCompletions
 from alignment.tie_likelihood import TIE, pairs_of_ranking
 
 FOLDS = 5
+REFUSES = TRAITS.index("refuses")
 FARTHEST = 3.0
 """Standard deviations beyond which more of a trait is worth no more: nobody judged such answers, so nothing is known of them, and a single
 answer of thirty lines would decide what a line is worth."""
@@ -118,10 +119,19 @@ def read_traits(judgements: Sequence[RankedCompletions]) -> TraitData:
 
 
 def standardise(data: TraitData) -> tuple[TraitData, Tensor, Tensor]:
-    """Traits of mean 0 and deviation 1, none farther out than `FARTHEST`, with the means (F,) and deviations (F,) they had."""
-    means = data.traits.mean(dim=0)
-    spread = data.traits.std(dim=0, unbiased=False)
+    """Traits of mean 0 and deviation 1, none farther out than `FARTHEST`, with the means (F,) and deviations (F,) they had.
+
+    A refusal has no length and cites nothing, which says nothing about lengths and citations: its other traits are those of the average answer, so that what
+    refusing is worth is one number by itself.
+    """
+    refuses = data.traits[:, REFUSES] > 0
+    answers = data.traits[~refuses] if not refuses.all() else data.traits
+    means, spread = answers.mean(dim=0), answers.std(dim=0, unbiased=False)
+    # Whether a text refuses varies over all texts; among answers it does not.
+    means[REFUSES], spread[REFUSES] = 0.0, float(refuses.any())
     # An infinite deviation makes a trait that did not vary worth nothing; JSON has no infinity.
     deviations = torch.where(spread > _LEAST_DEVIATION, spread, torch.full_like(spread, 1e12))
     standard = ((data.traits - means) / deviations).clamp(-FARTHEST, FARTHEST)
+    others = torch.arange(standard.shape[1]) != REFUSES
+    standard[refuses[:, None] & others] = 0.0
     return replace(data, traits=standard), means, deviations

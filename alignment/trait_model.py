@@ -29,7 +29,7 @@ from alignment.tie_likelihood import (
     rating_log_likelihood,
     threshold_at_up_rate,
 )
-from alignment.trait_data import FARTHEST, FOLDS, TraitData, read_traits, standardise
+from alignment.trait_data import FARTHEST, FOLDS, REFUSES, TraitData, read_traits, standardise
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of the sum of squared weights, in nats; the one that predicts left-out questions best is taken."""
@@ -58,6 +58,8 @@ class TraitModel:
 
     def score_traits(self, traits: Sequence[float]) -> float:
         """As `score`, of traits already read."""
+        if traits[REFUSES] > 0:
+            return self.weights[REFUSES] * (1 - self.means[REFUSES]) / self.deviations[REFUSES]
         return sum(
             weight * min(max((value - mean) / deviation, -FARTHEST), FARTHEST)
             for weight, value, mean, deviation in zip(

@@ -13,7 +13,7 @@ from alignment.answer_traits import TRAITS
 from alignment.records import RankedCompletions
 from alignment.trait_data import read_traits
 from alignment.trait_model import TraitModel, fit_traits
-from chatbot.prompt import NumberedEvidence, build_messages
+from chatbot.prompt import REFUSAL, NumberedEvidence, build_messages
 
 SENTENCES = [
     "Travel is booked in the portal.",
@@ -163,3 +163,31 @@ def test_a_ranking_of_four_says_as_much_as_three_comparisons() -> None:
 
     assert weights[:6].tolist() == pytest.approx([0.5] * 6)
     assert weights[6:].tolist() == pytest.approx([1.0])
+
+
+def test_a_refusal_nobody_judged_is_worth_what_an_average_answer_is() -> None:
+    """It has no length and no citation, but what these are worth says nothing about it."""
+    model = fit_traits(judged(40))
+    scores = [model.score(prompt(n), text) for n in range(40) for text in judged(40)[n].completions]
+
+    assert model.score(prompt(999), REFUSAL) == 0.0
+    assert min(scores) < 0 < max(scores)
+
+
+@pytest.mark.parametrize("liked", [True, False])
+def test_what_people_think_of_refusals_is_learned(liked: bool) -> None:
+    """Preferred to every answer, or to none."""
+    order = ((0,), (1,)) if liked else ((1,), (0,))
+    refusals = [
+        RankedCompletions(
+            prompt=prompt(n),
+            completions=(REFUSAL, f"{SENTENCES[n % 4]} [{n % 4 + 1}]"),
+            ranking=order,
+            question_id=str(n),
+            labeler_id="u",
+        )
+        for n in range(20)
+    ]
+    model = fit_traits([*judged(40), *refusals])
+
+    assert (model.score(prompt(999), REFUSAL) > 0) is liked
