@@ -148,7 +148,11 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
         best = statistics.mean(found[0]["best_of_4"]["win_rate"] for found in of_taste)
         axes.plot([0.9], [best], "o", color=f"C{number}")
     axes.axhline(0.5, linewidth=0.5, color="grey")
-    axes.set(xlabel="round (dots: best of four of the SFT policy)", ylabel="wins over the SFT policy")
+    axes.set(
+        xlabel="round (dots: best of four of the SFT policy)",
+        ylabel="wins over the SFT policy",
+        xticks=range(1, max(map(len, runs.values())) + 1),
+    )
     axes.legend()
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
