@@ -81,7 +81,7 @@ def train_reward(
         anchors: Completions whose scores get mean 0 and deviation 1, normally the SFT rows; none takes the judged completions.
 
     Returns:
-        Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `rating_slope`, `scale` (nats a unit of score), `n_steps` (0 where only
+        Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `rating_slope`, `scale` (nats a unit of score), `clicks` (share of judgements that have nothing to do with the answers), `n_steps` (0 where only
         the traits learned), `disagreement` (mean standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
         `held_out`: `held_out_pair_accuracy` (pairs that are not ties), `held_out_rating_accuracy`, `held_out_log_likelihood`
         (nats per judgement), `held_out_tie_rate`, `n_held_out`.
@@ -130,6 +130,7 @@ def train_reward(
         "rating_threshold": raw.calibration.threshold,
         "rating_slope": raw.calibration.slope,
         "scale": raw.calibration.scale,
+        "clicks": raw.calibration.clicks,
         "n_steps": float(fitted.n_steps),
         "disagreement": disagreement,
         **measure_judgements(raw, encode_judgements(held_out, raw.encoder), raw.calibration),
