@@ -357,7 +357,7 @@ def main() -> None:
     parser.add_argument(
         "--language-model-min-judgements",
         type=int,
-        default=0,
+        default=RewardSettings.language_model_min_judgements,
         help="see `RewardSettings`; 0 trains it always",
     )
     parser.add_argument("--limit", type=int, default=0, help="judgements of each set; 0 for all")
