@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from alignment.errors import TrainingError
-from alignment.precision import device_name, uses_bfloat16
+from alignment.precision import device_name
 from alignment.records import ProgressFn
-from alignment.reward_calibration import Calibration
+from alignment.reward_calibration import Calibration, judged_scores, log_likelihood
 from alignment.reward_dataset import EncodedJudgements, Encoder, JudgementCollator
 from alignment.reward_scoring import takes_shared_prompts
 from alignment.reward_settings import RewardSettings
 from alignment.reward_trainer import JudgementTrainer, TieLikelihood
 from alignment.tie_likelihood import log_nu_at_tie_rate, threshold_at_up_rate
-from alignment.trl_trainers import ProgressCallback
+from alignment.trl_trainers import ProgressCallback, common_arguments
 
 
 def load_classifier(init_dir: Path, seed: int, members: int = 1) -> tuple[Any, Any]:
@@ -34,7 +37,6 @@ def load_classifier(init_dir: Path, seed: int, members: int = 1) -> tuple[Any, A
     Raises:
         TrainingError: there is no policy that can be read.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -60,6 +62,18 @@ def load_classifier(init_dir: Path, seed: int, members: int = 1) -> tuple[Any, A
     return model, tokenizer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What training says of itself."""
+
+    loss: float
+    """Mean negative log-likelihood of a judgement, in nats."""
+    n_steps: int
+    """Of the optimiser; 0 where only the traits learned."""
+    calibration: Calibration
+    """What was learned of ties and thumbs."""
+
+
 def fit_language_model(
     settings: RewardSettings,
     model: Any,
@@ -68,7 +82,7 @@ def fit_language_model(
     share_of: Mapping[str, Sequence[float]],
     out_dir: Path,
     progress: ProgressFn,
-) -> tuple[float, int, Calibration]:
+) -> Fitted:
     """Train a classifier in place, beside the traits.
 
     Args:
@@ -79,9 +93,6 @@ def fit_language_model(
         share_of: Each member's (M,) weight of a question.
         out_dir: Where the trainer may leave checkpoints.
         progress: See `ProgressFn`.
-
-    Returns:
-        The mean loss, the number of steps, and what was learned of ties and thumbs.
     """
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
@@ -127,38 +138,35 @@ def fit_language_model(
         threshold=float(likelihood.threshold.detach()),
         slope=float(likelihood.log_slope.detach().exp()),
     )
-    return float(outcome.training_loss), int(trainer.state.global_step), learned
+    return Fitted(
+        loss=float(outcome.training_loss), n_steps=int(trainer.state.global_step), calibration=learned
+    )
+
+
+def leave_to_traits(model: Any, encoder: Encoder, encoded: EncodedJudgements) -> Fitted:
+    """What the traits have learned, with heads of zero; arguments as of `fit_language_model`."""
+    torch.nn.init.zeros_(model.score.weight)
+    calibration = Calibration(
+        log_nu=fmean(t.log_nu for t in encoder.traits),
+        threshold=fmean(t.threshold for t in encoder.traits),
+        slope=fmean(t.slope for t in encoder.traits),
+    )
+    scores = [[fmean(offset) for offset in element.offsets] for element in encoded.elements]
+    said = log_likelihood(judged_scores(encoded.elements, scores), calibration)
+    n_judgements = sum(element.n_judgements for element in encoded.elements)
+    return Fitted(loss=-said / n_judgements, n_steps=0, calibration=calibration)
 
 
 def _trainer_settings(settings: RewardSettings, out_dir: Path, n_rows: int) -> Any:
     from trl import RewardConfig
 
-    n_steps = settings.max_steps if settings.max_steps > 0 else settings.epochs * n_rows / settings.batch_size
     return RewardConfig(
-        output_dir=str(out_dir / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=int(settings.warmup_share * n_steps),
-        weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        **common_arguments(settings, out_dir, n_rows),
         center_rewards_coefficient=settings.center_coefficient or None,
         max_length=None,
         remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
         length_column_name="length",
-        bf16=uses_bfloat16(settings.precision),
-        use_cpu=device_name() == "cpu",
         gradient_checkpointing=False,
         save_strategy="no",
-        eval_strategy="no",
         logging_steps=5,
-        report_to="none",
-        push_to_hub=False,
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_pin_memory=device_name() == "cuda",
     )

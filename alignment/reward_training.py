@@ -22,15 +22,11 @@ import json
 import math
 import shutil
 import time
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any
 
 import structlog
-import torch
 
 from alignment.datasets import is_held_out
 from alignment.errors import TrainingError
@@ -43,14 +39,15 @@ from alignment.records import (
     StageProgress,
     StageResult,
 )
-from alignment.reward_calibration import Calibration, fit_calibration, judged_scores, log_likelihood, together
-from alignment.reward_dataset import EncodedJudgements, Encoder, encode_judgements
+from alignment.reward_calibration import Calibration, fit_calibration, judged_scores, together
+from alignment.reward_dataset import Encoder, encode_judgements
 from alignment.reward_ensemble import bootstrap_shares
-from alignment.reward_fitting import fit_language_model, load_classifier
+from alignment.reward_fitting import fit_language_model, leave_to_traits, load_classifier
 from alignment.reward_model import REWARD_FILE, RewardModel
 from alignment.reward_report import mean_scores, measure_judgements
 from alignment.reward_scoring import takes_shared_prompts
 from alignment.reward_settings import RewardSettings
+from alignment.trait_data import fold_of
 from alignment.trait_model import fit_members
 
 CALIBRATION_FOLDS = 20
@@ -105,7 +102,11 @@ def train_reward(
     if encoded.n_dropped or encoded.n_cut:
         _log.warning("reward_judgements_too_long", n_dropped=encoded.n_dropped, n_cut=encoded.n_cut)
     share_of = {j.question_id: share for j, share in zip(learned, shares.tolist(), strict=True)}
-    fitted = _fit(settings, model, encoder, encoded, share_of, out_dir, progress, reads_text=reads_text)
+    if reads_text:
+        fitted = fit_language_model(settings, model, encoder, encoded, share_of, out_dir, progress)
+    else:
+        fitted = leave_to_traits(model, encoder, encoded)
+        progress(StageProgress(stage="reward", done=1, total=1))
     raw = RewardModel(
         model,
         encoder,
@@ -142,13 +143,6 @@ def train_reward(
     return StageResult(stage="reward", path=out_dir, metrics=metrics, seconds=seconds)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fitted:
-    loss: float
-    n_steps: int
-    calibration: Calibration
-
-
 def _set_aside(
     judgements: Sequence[RankedCompletions], share: float, seed: int
 ) -> tuple[list[RankedCompletions], list[RankedCompletions]]:
@@ -159,36 +153,6 @@ def _set_aside(
         chosen = aside if is_held_out(judgement.question_id, share=share, seed=seed) else learned
         chosen.append(judgement)
     return (learned, aside) if learned else (aside, [])
-
-
-def _fit(
-    settings: RewardSettings,
-    model: Any,
-    encoder: Encoder,
-    encoded: EncodedJudgements,
-    share_of: Mapping[str, Sequence[float]],
-    out_dir: Path,
-    progress: ProgressFn,
-    *,
-    reads_text: bool,
-) -> _Fitted:
-    """The language model, or what the traits learned alone; the latter leaves heads of zero."""
-    if reads_text:
-        loss, n_steps, calibration = fit_language_model(
-            settings, model, encoder, encoded, share_of, out_dir, progress
-        )
-        return _Fitted(loss=loss, n_steps=n_steps, calibration=calibration)
-    torch.nn.init.zeros_(model.score.weight)
-    progress(StageProgress(stage="reward", done=1, total=1))
-    calibration = Calibration(
-        log_nu=fmean(t.log_nu for t in encoder.traits),
-        threshold=fmean(t.threshold for t in encoder.traits),
-        slope=fmean(t.slope for t in encoder.traits),
-    )
-    scores = [[fmean(offset) for offset in element.offsets] for element in encoded.elements]
-    said = log_likelihood(judged_scores(encoded.elements, scores), calibration)
-    n_judgements = sum(element.n_judgements for element in encoded.elements)
-    return _Fitted(loss=-said / n_judgements, n_steps=0, calibration=calibration)
 
 
 def _without_length(
@@ -215,10 +179,10 @@ def _cross_calibrate(
     """Of traits alone: on each twentieth of the questions, by fits to the others. Traits are learned in a second, so nothing has to be set aside."""
     parts = []
     penalty = model.encoder.traits[0].penalty
-    fold_of = [zlib.crc32(judgement.question_id.encode()) % CALIBRATION_FOLDS for judgement in judgements]
+    places = [fold_of(judgement.question_id, CALIBRATION_FOLDS) for judgement in judgements]
     for fold in range(CALIBRATION_FOLDS):
-        others = [j for j, at in zip(judgements, fold_of, strict=True) if at != fold]
-        inside = [j for j, at in zip(judgements, fold_of, strict=True) if at == fold]
+        others = [j for j, at in zip(judgements, places, strict=True) if at != fold]
+        inside = [j for j, at in zip(judgements, places, strict=True) if at == fold]
         if not others or not inside:
             continue
         shares = bootstrap_shares([j.question_id for j in others], settings.members, settings.seed)

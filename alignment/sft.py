@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 
 from alignment.errors import TrainingError
-from alignment.precision import Precision, device_name, uses_bfloat16
+from alignment.precision import Precision
 from alignment.records import ProgressFn, PromptCompletion, StageResult
 
 _log = structlog.get_logger(__name__)
@@ -219,35 +219,18 @@ def _make_trainer(
 def _trainer_settings(settings: SftSettings, out_dir: Path, n_rows: int) -> Any:
     from trl import SFTConfig
 
-    n_steps = settings.max_steps if settings.max_steps > 0 else settings.epochs * n_rows / settings.batch_size
+    from alignment.trl_trainers import common_arguments
+
     return SFTConfig(
-        output_dir=str(out_dir / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=int(settings.warmup_share * n_steps),
-        weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.micro_batch_size,
+        **common_arguments(settings, out_dir, n_rows),
         per_device_eval_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
         max_length=settings.max_length,
         completion_only_loss=True,
-        train_sampling_strategy="group_by_length",
-        bf16=uses_bfloat16(settings.precision),
-        use_cpu=device_name() == "cpu",
         gradient_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=2,
-        eval_strategy="no",
         logging_steps=10,
-        report_to="none",
-        push_to_hub=False,
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_pin_memory=device_name() == "cuda",
     )
 
 

@@ -112,10 +112,13 @@ def read_traits(judgements: Sequence[RankedCompletions]) -> TraitData:
         rating_owners=torch.tensor(rating_owners, dtype=torch.long),
         weights=weights * (len(judgements) / total) if total > 0 else weights,
         free=torch.tensor([max(len(j.completions) - 1, 1) for j in judgements], dtype=torch.float64),
-        folds=torch.tensor(
-            [zlib.crc32(j.question_id.encode()) % FOLDS for j in judgements], dtype=torch.long
-        ),
+        folds=torch.tensor([fold_of(j.question_id, FOLDS) for j in judgements], dtype=torch.long),
     )
+
+
+def fold_of(question_id: str, folds: int) -> int:
+    """Which of so many parts a question's judgements belong to, together; a function of its id alone."""
+    return zlib.crc32(question_id.encode()) % folds
 
 
 def standardise(data: TraitData) -> tuple[TraitData, Tensor, Tensor]:

@@ -10,17 +10,73 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
+from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import ProgressFn, StageName, StageProgress
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _WHOLE = "whole"
 """Name of the file that a checkpoint gets last."""
+
+
+class _TrainerSettings(Protocol):
+    """What the settings of SFT and of the reward model have in common."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def max_steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_share(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def micro_batch_size(self) -> int: ...
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def common_arguments(settings: _TrainerSettings, out_dir: Path, n_rows: int) -> dict[str, Any]:
+    """What every trainer is told alike: schedule, batches, precision, silence.
+
+    Args:
+        settings: Of the stage.
+        out_dir: Gets `checkpoints`.
+        n_rows: Rows to train on; the warm-up is a share of the steps they make.
+    """
+    n_steps = settings.max_steps if settings.max_steps > 0 else settings.epochs * n_rows / settings.batch_size
+    return {
+        "output_dir": str(out_dir / "checkpoints"),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": int(settings.warmup_share * n_steps),
+        "weight_decay": settings.weight_decay,
+        "per_device_train_batch_size": settings.micro_batch_size,
+        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch_size,
+        "train_sampling_strategy": "group_by_length",
+        "bf16": uses_bfloat16(settings.precision),
+        "use_cpu": device_name() == "cpu",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "push_to_hub": False,
+        "disable_tqdm": True,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "dataloader_pin_memory": device_name() == "cuda",
+    }
 
 
 class QuietTrainerMixin:

@@ -12,30 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.records import RankedCompletions, RolloutPrompt, StageProgress
+from alignment.records import RankedCompletions, RolloutPrompt
 from alignment.reward_ensemble import bootstrap_shares, cautious_score
 from alignment.reward_functions import CautiousReward
 from alignment.reward_model import RewardModel
-from alignment.reward_settings import RewardSettings
 from alignment.reward_training import train_reward
 from alignment.value_model import load_value_model
 from tests.alignment.answers import make_evidence, make_passage, make_prepared
+from tests.alignment.tiny_reward import SETTINGS as LONGER
+from tests.alignment.tiny_reward import ignore
 from tests.chatbot.tiny_models import make_tiny_model
 
-SETTINGS = RewardSettings(
-    epochs=4,
-    learning_rate=2e-3,
-    batch_size=4,
-    micro_batch_size=2,
-    max_length=128,
-    precision="float32",
-    language_model_min_judgements=0,
-    calibration_share=0.0,
-)
-
-
-def _ignore(_: StageProgress) -> None:
-    return None
+SETTINGS = dataclasses.replace(LONGER, epochs=4)
 
 
 def _judgements(n: int) -> list[RankedCompletions]:
@@ -62,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
     base = make_tiny_model(folder / "base", "llama")
     result = train_reward(
-        SETTINGS, init_dir=base, judgements=_judgements(12), out_dir=folder / "out", progress=_ignore
+        SETTINGS, init_dir=base, judgements=_judgements(12), out_dir=folder / "out", progress=ignore
     )
     return result.path
 
@@ -103,7 +91,7 @@ def test_one_member_is_a_plain_reward_model(tmp_path: Path) -> None:
         init_dir=base,
         judgements=_judgements(4),
         out_dir=tmp_path / "out",
-        progress=_ignore,
+        progress=ignore,
     )
     model = RewardModel.load(tmp_path / "out", precision="float32")
     scores = model.score_members(["Question 3: how many days?"], ["3 days"])

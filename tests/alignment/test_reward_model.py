@@ -11,29 +11,15 @@ import torch
 
 from alignment.errors import TrainingError
 from alignment.padding import ensure_padding
-from alignment.records import PromptCompletion, RankedCompletions, StageProgress, StageResult
+from alignment.records import PromptCompletion, RankedCompletions, StageResult
 from alignment.reward_dataset import Encoder, encode_judgements, lay_out
 from alignment.reward_fitting import load_classifier
 from alignment.reward_model import RewardModel
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
 from alignment.reward_settings import RewardSettings
 from alignment.reward_training import train_reward
+from tests.alignment.tiny_reward import SETTINGS, ignore
 from tests.chatbot.tiny_models import ARCHITECTURES, make_tiny_model
-
-SETTINGS = RewardSettings(
-    epochs=6,
-    learning_rate=2e-3,
-    batch_size=4,
-    micro_batch_size=2,
-    max_length=128,
-    precision="float32",
-    language_model_min_judgements=0,
-    calibration_share=0.0,
-)
-
-
-def _ignore(_: StageProgress) -> None:
-    return None
 
 
 def _judgements(first: int, n: int) -> list[RankedCompletions]:
@@ -73,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
         held_out=_judgements(20, 5),
         anchors=anchors,
         out_dir=folder / "out",
-        progress=_ignore,
+        progress=ignore,
     )
     return result.path, result.metrics
 
@@ -202,7 +188,7 @@ def test_no_judgement_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base", "llama")
 
     with pytest.raises(TrainingError, match="collect ratings"):
-        train_reward(SETTINGS, init_dir=base, judgements=[], out_dir=tmp_path / "out", progress=_ignore)
+        train_reward(SETTINGS, init_dir=base, judgements=[], out_dir=tmp_path / "out", progress=ignore)
 
 
 def test_a_directory_without_a_reward_model_is_named(tmp_path: Path) -> None:
@@ -227,7 +213,7 @@ def _train(folder: Path, judgements: list[RankedCompletions], **changes: Any) ->
         judgements=judgements,
         held_out=_judgements(20, 5),
         out_dir=folder / "out",
-        progress=_ignore,
+        progress=ignore,
     )
 
 
