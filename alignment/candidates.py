@@ -17,9 +17,12 @@ from chatbot.prompt import PROMPT_VERSION
 from chatbot.records import PolicyVersion
 from knowledge_base.database import now
 
+PolicyStage = Literal["sft", "ppo", "rloo", "best_of_n"]
+"""Stages that make a policy which could serve."""
+
 
 def make_candidate(
-    stage: Literal["sft", "ppo"],
+    stage: PolicyStage,
     result: StageResult,
     snapshot: DatasetSnapshot,
     *,
@@ -53,7 +56,7 @@ def make_candidate(
         "snapshot": str(snapshot.path),
         "snapshot_hash": snapshot.hash,
         "taste": taste,
-        "reward_model": str(run.directory / "reward") if stage == "ppo" else None,
+        "reward_model": str(run.directory / "reward") if stage != "sft" else None,
         "settings": dataclasses.asdict(settings),
         "metrics": result.metrics,
         "gates": verdicts,

@@ -1,4 +1,4 @@
-"""A whole cycle: snapshot, SFT, reward model, PPO, gates, promotion. Read `Cycle.run` first.
+"""A whole cycle: snapshot, SFT, reward model, PPO or another optimiser, gates, promotion. Read `Cycle.run` first.
 
     judgements + open documents ─▶ snapshot ─▶ SFT ─▶ reward model, judge ─▶ PPO ─▶ gates ─▶ promoted, or rejected with the reason
 
@@ -22,7 +22,7 @@ from typing import Any, Literal
 import structlog
 
 from alignment.candidate_measurement import measure_candidate
-from alignment.candidates import make_candidate
+from alignment.candidates import PolicyStage, make_candidate
 from alignment.cycle_rewards import train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
@@ -30,7 +30,9 @@ from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
-from alignment.ppo_inputs import asked, in_learned_order, make_ptx_rows, make_reward
+from alignment.optimiser_settings import OptimiserName
+from alignment.optimisers import BEST_OF_N, Learned, serve_best_of_n, train_policy
+from alignment.ppo_inputs import asked
 from alignment.records import (
     CycleResult,
     GateResult,
@@ -93,15 +95,14 @@ class Cycle:
         reward = self._reward(data, sft)
         if self._kind == "reward":
             return self._stop_early(sft_policy, "Stopped after the reward model, as asked.")
-        order = self._order(data, reward)
-        ppo = self._ppo(data, sft, reward, order)
+        policy = self._optimise(data, sft, reward)
         if self._kind == "ppo":
             return self._stop_early(
-                self._publish(self._candidate("ppo", ppo, data)),
+                self._publish(self._candidate(self._policy_stage, policy, data)),
                 "Stopped after PPO, as asked; no gates were run.",
             )
-        gates = self._gates(data, ppo)
-        return self._conclude(data, ppo, gates)
+        gates = self._gates(data, policy)
+        return self._conclude(data, policy, gates)
 
     # Stages
 
@@ -218,35 +219,40 @@ class Cycle:
         self._metrics["taste"] = learned
         return EvidenceOrder(weights=learned["weights"]) if learned["weights"] else None
 
-    def _ppo(
-        self, data: LoadedSnapshot, sft: StageResult, reward: StageResult, order: EvidenceOrder | None
-    ) -> StageResult:
-        from alignment.ppo import train_ppo
+    def _optimise(self, data: LoadedSnapshot, sft: StageResult, reward: StageResult) -> StageResult:
+        learned = Learned(
+            data=data,
+            sft_dir=sft.path,
+            reward_dir=reward.path,
+            order=self._order(data, reward),
+            render=self._world.render,
+        )
+        optimiser, directory = self._settings.cycle.optimiser, self._run.directory
 
         def train() -> StageResult:
-            result = train_ppo(
-                self._settings.ppo,
-                policy_dir=sft.path,
-                reference_dir=sft.path,
-                value_init_dir=reward.path,
-                prompts=in_learned_order(asked(data.train.rollouts), order, self._world.render),
-                reward=make_reward(data, reward.path, self._settings.cycle),
-                out_dir=self._run.directory / "ppo",
-                work_dir=self._run.directory / "ppo_work",
-                progress=self._progress,
-                ptx_rows=make_ptx_rows(data.train.pairs, sft.path, self._settings.ppo),
+            return train_policy(self._settings, learned, directory=directory, progress=self._progress)
+
+        def choose() -> StageResult:
+            return serve_best_of_n(
+                self._settings, learned, trained=trained, directory=directory, progress=self._progress
             )
-            if order is not None:
-                order.save(result.path)
-            return result
 
-        return self._stage("ppo", train)
+        trained = None if optimiser == "best_of_n" else self._stage("ppo", train)
+        if trained is not None and optimiser != "ppo_best_of_n":
+            return trained
+        return self._stage(BEST_OF_N, choose)
 
-    def _gates(self, data: LoadedSnapshot, ppo: StageResult) -> list[GateResult]:
+    @property
+    def _policy_stage(self) -> PolicyStage:
+        """What the optimiser's policy is called."""
+        stages: dict[OptimiserName, PolicyStage] = {"best_of_n": "best_of_n", "trl_rloo": "rloo"}
+        return stages.get(self._settings.cycle.optimiser, "ppo")
+
+    def _gates(self, data: LoadedSnapshot, policy: StageResult) -> list[GateResult]:
         def measure() -> dict[str, Any]:
             measurement = measure_candidate(
                 self._world,
-                self._candidate("ppo", ppo, data),
+                self._candidate(self._policy_stage, policy, data),
                 data.held_out.rollouts,
                 judge_dir=self._judge_dir(),
                 settings=self._settings,
@@ -258,7 +264,7 @@ class Cycle:
                 measurement.win,
                 self._settings.gates,
                 n_judgements=data.snapshot.n_judgements,
-                kl=ppo.metrics.get("objective/kl"),
+                kl=policy.metrics.get("objective/kl"),
                 base=measurement.base,
                 suites=measurement.paired_suites(),
                 member_wins=measurement.member_wins,
@@ -283,10 +289,10 @@ class Cycle:
 
     # Outcome
 
-    def _conclude(self, data: LoadedSnapshot, ppo: StageResult, gates: list[GateResult]) -> CycleResult:
+    def _conclude(self, data: LoadedSnapshot, result: StageResult, gates: list[GateResult]) -> CycleResult:
         passed, reason = gates_passed(gates), explain(gates)
         policy = self._publish(
-            self._candidate("ppo", ppo, data, gates=gates, reason="" if passed else reason)
+            self._candidate(self._policy_stage, result, data, gates=gates, reason="" if passed else reason)
         )
         if passed and self._settings.cycle.promote:
             self._progress(StageProgress(stage="promote", done=0, total=1))
@@ -315,7 +321,7 @@ class Cycle:
 
     def _candidate(
         self,
-        stage: Literal["sft", "ppo"],
+        stage: PolicyStage,
         result: StageResult,
         data: LoadedSnapshot,
         *,
@@ -329,7 +335,7 @@ class Cycle:
             world=self._world,
             run=self._run,
             settings=self._settings,
-            taste=self._metrics.get("taste") if stage == "ppo" else None,
+            taste=None if stage == "sft" else self._metrics.get("taste"),
             gates=gates,
             reason=reason,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from alignment.datasets import DatasetSettings
 from alignment.evidence_taste import TasteSettings
 from alignment.gate_settings import GateSettings
+from alignment.optimiser_settings import BestOfNSettings, OptimiserName
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import RaterSettings
 from alignment.reward_settings import RewardSettings
@@ -19,6 +20,8 @@ class CycleSettings:
 
     seed: int = 0
     """Decides the split into training and held-out questions; keep it from cycle to cycle."""
+    optimiser: OptimiserName = "ppo"
+    """Makes a policy of the SFT policy and the reward: `ppo`, `best_of_n`, `ppo_best_of_n` or `trl_rloo` (docs/algorithms.md)."""
     reward_weight: float = 1.0
     """Of the reward model in the reward; its scores have a standard deviation of about 1."""
     uncertainty_weight: float = 0.5
@@ -70,4 +73,5 @@ class TrainingSettings:
     reward: RewardSettings = field(default_factory=RewardSettings)
     taste: TasteSettings = field(default_factory=TasteSettings)
     ppo: PpoSettings = field(default_factory=PpoSettings)
+    best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
     gates: GateSettings = field(default_factory=GateSettings)

@@ -1,7 +1,7 @@
 """What PPO is given by a cycle: the prompts it samples for and the reward it maximises.
 
-Knows nothing of training loops. Different from a reward model alone: the sum holds groundedness, and what the reward model cannot know,
-refusals nobody judged and completions nobody would be shown, is bounded (`reward_functions`).
+Knows nothing of training loops, or of what the reward is made of (`reward_mix`). Different from taking the snapshot's rows: prompts stand in the learned
+order of their evidence, and those that no policy would be asked are left out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from alignment.cycle_settings import CycleSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion, RewardFunction, RolloutPrompt
+from alignment.reward_mix import RewardMix
 from alignment.snapshot import LoadedSnapshot
 from chatbot.evidence_order import EvidenceOrder
-from chatbot.prompt import Message, is_refusal
+from chatbot.prompt import Message
 from chatbot.turn_preparation import in_order
 
 if TYPE_CHECKING:  # loads torch
@@ -88,28 +89,4 @@ def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings)
         reward_dir: Of the reward model.
         settings: Weights and bounds.
     """
-    from alignment.reward_functions import (
-        CautiousOnRefusals,
-        CautiousReward,
-        GroundednessReward,
-        ReferenceReward,
-        RewardOfShownText,
-        WeightedReward,
-    )
-    from alignment.reward_model import RewardModel
-
-    learned: RewardFunction = RewardOfShownText(
-        CautiousReward(RewardModel.load(reward_dir), uncertainty_weight=settings.uncertainty_weight),
-        rejected=settings.rejected_score,
-    )
-    judged = [text for row in data.train.judgements for text in row.completions]
-    if sum(map(is_refusal, judged)) < settings.judged_refusals:
-        learned = CautiousOnRefusals(learned, most=settings.unjudged_refusal_score)
-    # A preference reward alone pays for lies that look right: groundedness and known answers are part of what is maximised.
-    return WeightedReward(
-        [
-            (learned, settings.reward_weight),
-            (GroundednessReward(), settings.groundedness_weight),
-            (ReferenceReward(), settings.reference_weight),
-        ]
-    )
+    return RewardMix.of(data, settings).build(reward_dir)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from chatbot.records import PreparedTurn
 
-StageName = Literal["pretrain", "snapshot", "sft", "reward", "ppo", "rloo", "gates", "promote"]
+StageName = Literal["pretrain", "snapshot", "sft", "reward", "ppo", "rloo", "best_of_n", "gates", "promote"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ one cycle to the next (mean 0 and deviation 1 over what the SFT policy was taugh
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ class RewardModel:
             shares_prompts: See `completion_scores`.
             bfloat16: Multiply in bfloat16.
             calibration: Of the members' mean before it is standardised.
-            reads_text: Whether the language model was trained; where it was not, it is not asked.
+            reads_text: Whether the language model was trained; where it was not, it is not asked and may be None.
         """
-        self.model = model.eval()
+        self.model = model.eval() if model is not None else None
         self.encoder = encoder
         self.means, self.std = tuple(means), std
         self.calibration, self.reads_text = calibration, reads_text
@@ -79,21 +80,27 @@ class RewardModel:
             means = tuple(map(float, stored["means"]))
             length = LengthEffect.from_json(stored["length"]) if stored["length"] else None
             calibration = Calibration(**stored["calibration"])
-            model = AutoModelForSequenceClassification.from_pretrained(
-                directory, dtype=torch.float32, local_files_only=True
+            reads_text = bool(stored["reads_text"])
+            model = (
+                AutoModelForSequenceClassification.from_pretrained(
+                    directory, dtype=torch.float32, local_files_only=True
+                )
+                .to(device_name())
+                .requires_grad_(False)
+                if reads_text
+                else None
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise TrainingError(
                 f"{directory} holds no reward model that can be read here ({error}): train one with `tacit train reward`"
             ) from error
-        model = model.to(device_name()).requires_grad_(False)
         encoder = Encoder(
             tokenizer,
             int(stored["max_length"]),
             stored["context"],
             traits,
-            members=model.config.num_labels,
+            members=len(means),
             length=length,
         )
         return cls(
@@ -101,10 +108,10 @@ class RewardModel:
             encoder,
             means=means,
             std=float(stored["std"]),
-            shares_prompts=takes_shared_prompts(model),
+            shares_prompts=reads_text and takes_shared_prompts(model),
             bfloat16=uses_bfloat16(precision),
             calibration=calibration,
-            reads_text=bool(stored["reads_text"]),
+            reads_text=reads_text,
         )
 
     @property
@@ -134,6 +141,19 @@ class RewardModel:
 
         A completion that does not fit is cut at its end: it has to get a number.
         """
+        learned = self._read(prompts, completions) if self.reads_text else None
+        silent = [0.0] * self.encoder.members
+        scores = []
+        for at, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            values = learned[at] if learned is not None else silent
+            worth = self.encoder.offset(prompt, completion)
+            scores.append(
+                [(a + b - mean) / self.std for a, b, mean in zip(values, worth, self.means, strict=True)]
+            )
+        return scores
+
+    def _read(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[float]]:
+        """(N, M) what the language model says of texts; completions of one prompt share its reading."""
         from alignment.reward_dataset import MAX_COMPLETIONS
 
         room = self.encoder.max_length
@@ -154,11 +174,7 @@ class RewardModel:
         scores: list[list[float]] = [[] for _ in prompts]
         for (_, _, places), elements in zip(groups, found, strict=True):
             for place, learned in zip(places, elements, strict=True):
-                offset = self.encoder.offset(prompts[place], completions[place])
-                scores[place] = [
-                    (value + worth - mean) / self.std
-                    for value, worth, mean in zip(learned, offset, self.means, strict=True)
-                ]
+                scores[place] = learned
         return scores
 
     def score_elements(
@@ -180,3 +196,15 @@ class RewardModel:
     def _cut(self, completion: str) -> list[int]:
         ids = list(self.encoder.tokenizer(completion, add_special_tokens=False)["input_ids"])
         return [*ids[: self.encoder.max_length - 2], self.encoder.tokenizer.eos_token_id]
+
+
+def copy_for_scoring(source: Path, target: Path) -> None:
+    """Copy of a reward model what scoring needs; weights that are not asked stay behind.
+
+    Args:
+        source: What `train_reward` wrote.
+        target: Must not exist.
+    """
+    reads_text = json.loads((source / REWARD_FILE).read_text("utf-8"))["reads_text"]
+    unused = ["done.json"] if reads_text else ["done.json", "*.safetensors"]
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*unused))

@@ -238,6 +238,7 @@ def _export(
 ) -> None:
     encoder = model.encoder
     out_dir.mkdir(parents=True, exist_ok=True)
+    assert model.model is not None  # it was just trained, or left to the traits
     model.model.save_pretrained(out_dir)
     encoder.tokenizer.save_pretrained(out_dir)
     stored = {

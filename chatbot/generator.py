@@ -5,6 +5,10 @@ Knows nothing of which policy is serving (`chatbot.serving` does) or how an engi
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from chatbot.best_of_n import REWARD_FOLDER, BestOfN, Choice, ScorerLoader
+from chatbot.errors import GenerationError
 from chatbot.protocols import Generator
 from chatbot.records import PolicyVersion
 from chatbot.settings import LocalGeneratorSettings, OpenAIGeneratorSettings
@@ -17,7 +21,16 @@ class GeneratorLoader:
         self,
         local: LocalGeneratorSettings | None = None,
         external: OpenAIGeneratorSettings | None = None,
+        load_scorer: ScorerLoader | None = None,
     ) -> None:
+        """Load nothing yet.
+
+        Args:
+            local: Of models in this process.
+            external: Of the server that is asked.
+            load_scorer: For policies that choose among samples; without one they cannot be loaded.
+        """
+        self._load_scorer = load_scorer
         self._local = local or LocalGeneratorSettings()
         self._external = external or OpenAIGeneratorSettings()
 
@@ -25,7 +38,7 @@ class GeneratorLoader:
         """Load a policy. Seconds for a small model, minutes for a large one.
 
         Raises:
-            GenerationError: the bundle is missing or damaged.
+            GenerationError: the bundle is missing or damaged, or chooses among samples and nothing here can.
         """
         # Imported here: the engines pull in torch and transformers, which a command that only lists policies never needs.
         if policy.stage == "external":
@@ -34,4 +47,12 @@ class GeneratorLoader:
             return OpenAIGenerator(policy.path, policy.id, self._external)
         from chatbot.local_generator import LocalGenerator
 
-        return LocalGenerator(policy.path, policy.id, self._local)
+        choice = Choice.load(Path(policy.path))
+        if choice is not None and self._load_scorer is None:
+            raise GenerationError(
+                f"policy {policy.id} chooses among samples by a reward, and this program has none"
+            )
+        generator = LocalGenerator(policy.path, policy.id, self._local)
+        if choice is None or self._load_scorer is None:
+            return generator
+        return BestOfN(generator, choice, self._load_scorer(Path(policy.path) / REWARD_FOLDER))

@@ -83,12 +83,25 @@ class LocalGenerator:
 
     def generate(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Completion]:
         """Complete several prompts, in the order given; see `Generator.generate`."""
-        encoded = [self._encode_prompt(messages) for messages in prompts]
-        completions: list[Completion] = []
-        size = self._settings.batch_size
-        for first in range(0, len(encoded), size):
-            completions += self._complete_batch(encoded[first : first + size], sampling, first)
-        return completions
+        return self._complete(
+            [self._encode_prompt(messages) for messages in prompts], sampling, threading.Event()
+        )
+
+    def sample(
+        self, messages: Sequence[Message], n: int, sampling: Sampling, stop: threading.Event
+    ) -> list[Completion]:
+        """Complete one prompt n times, each from its own random stream.
+
+        Args:
+            messages: The prompt; engines that can read it once for all.
+            n: How many completions.
+            sampling: Temperature above 0, else all are the same.
+            stop: When set, what was written until then comes back, with `ended=False`, perhaps of fewer samples, but of one at least.
+
+        Raises:
+            GenerationError: the prompt is too long for the context, or the engine failed.
+        """
+        return self._complete([self._encode_prompt(messages)] * n, sampling, stop)
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event
@@ -103,12 +116,23 @@ class LocalGenerator:
         finally:
             self._engine.leave(writing)
 
+    def _complete(
+        self, prompts: Sequence[list[int]], sampling: Sampling, stop: threading.Event
+    ) -> list[Completion]:
+        completions: list[Completion] = []
+        size = self._settings.batch_size
+        for first in range(0, len(prompts), size):
+            if stop.is_set() and completions:
+                break
+            completions += self._complete_batch(prompts[first : first + size], sampling, first, stop)
+        return completions
+
     def _complete_batch(
-        self, prompts: Sequence[list[int]], sampling: Sampling, first_row: int
+        self, prompts: Sequence[list[int]], sampling: Sampling, first_row: int, stop: threading.Event
     ) -> list[Completion]:
         writing = Writing(self._loaded, prompts, sampling, first_row)
         try:
-            while self._step(writing):
+            while not stop.is_set() and self._step(writing):
                 pass
         finally:
             self._engine.leave(writing)

@@ -170,6 +170,25 @@ def read_prompt(prompt: str) -> ReadPrompt | None:
     return ReadPrompt(question=found[2], evidence=evidence)
 
 
+def read_evidence(content: str) -> list[NumberedEvidence]:
+    r"""The evidence that the user message of a turn shows, with its headings; empty when it shows none or was not made here.
+
+    >>> [(e.heading, e.text) for e in read_evidence("Question: Why?\n\nEvidence:\nLeave\n1. Because. [1]\n\nQuestion: Why?")]
+    [('Leave', 'Because.')]
+    """
+    block = _EVIDENCE_BLOCK.search(content)
+    found: list[NumberedEvidence] = []
+    heading = ""
+    for line in block[3].splitlines() if block else ():
+        item = _EVIDENCE_LINE.match(line)
+        # Numbers count up: a heading that looks like a numbered sentence is still a heading.
+        if item and int(item[1]) == len(found) + 1:
+            found.append(NumberedEvidence(number=int(item[1]), heading=heading, text=item[2]))
+        else:
+            heading = "" if line == _NO_HEADING else line
+    return found
+
+
 def read_question(content: str) -> str | None:
     r"""What the user message of a turn asks; None when it was not made here.
 

@@ -208,7 +208,7 @@ class PolicyVersion:
 
     id: str
     """`base`, or stage and a short random id: `ppo-3f2a9c`."""
-    stage: Literal["base", "sft", "ppo", "rloo", "external"]
+    stage: Literal["base", "sft", "ppo", "rloo", "best_of_n", "external"]
     state: PolicyState
     parent: str | None
     path: str

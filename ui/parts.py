@@ -35,6 +35,8 @@ from ui.uploads import Uploads
 if TYPE_CHECKING:
     from chatbot.answerability import AnswerJudge
     from chatbot.assistant import Assistant
+    from chatbot.best_of_n import CompletionScorer
+    from chatbot.generator import GeneratorLoader
     from chatbot.serving import ServingPolicies
     from knowledge_base.embedder import SentenceTransformerEmbedder
     from knowledge_base.ingestion import Ingestor
@@ -52,6 +54,19 @@ EVIDENCE_ENCODER = (
 """Weights that make the bundled embedder find the sentence that answers."""
 ANSWER_JUDGE = EVIDENCE_ENCODER.parent.parent / "answer_judge" / "model.safetensors"
 """Weights that make it judge whether a sentence answers."""
+
+
+def policy_loader(settings: Settings) -> GeneratorLoader:
+    """Turns policies into generators, those that choose among samples by a reward included."""
+    from chatbot.generator import GeneratorLoader
+
+    return GeneratorLoader(settings.generation, settings.openai, _load_scorer)
+
+
+def _load_scorer(directory: Path) -> CompletionScorer:
+    from alignment.served_reward import ServedReward  # loads torch
+
+    return ServedReward.load(directory)
 
 
 @dataclass(frozen=True)
@@ -237,11 +252,9 @@ class Parts:
     @functools.cached_property
     def serving(self) -> ServingPolicies:
         """Policies ready to write."""
-        from chatbot.generator import GeneratorLoader
         from chatbot.serving import ServingPolicies
 
-        loader = GeneratorLoader(self.settings.generation, self.settings.openai)
-        return ServingPolicies(self.registry, loader, self.settings.serving)
+        return ServingPolicies(self.registry, policy_loader(self.settings), self.settings.serving)
 
     @functools.cached_property
     def assistant(self) -> Assistant:

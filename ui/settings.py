@@ -41,7 +41,7 @@ from knowledge_base.sentence_vectors import SentenceSettings
 from ui.home import Home
 from ui.profile import ProfileSettings, defaults_of
 
-TRAINING_SECTIONS = ("cycle", "snapshot", "raters", "sft", "reward", "taste", "ppo", "gates")
+TRAINING_SECTIONS = ("cycle", "snapshot", "raters", "sft", "reward", "taste", "ppo", "best_of_n", "gates")
 """Sections parsed by `training_settings` when something trains."""
 
 S = TypeVar("S")

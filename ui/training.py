@@ -22,19 +22,21 @@ from alignment.errors import RunCancelled, TrainingError
 from alignment.evidence_taste import TasteSettings
 from alignment.gate_settings import GateSettings
 from alignment.judged_rows import read_rankings
+from alignment.optimiser_settings import BestOfNSettings
 from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
 from alignment.reward_settings import RewardSettings
 from alignment.sft import SftSettings
+from chatbot.best_of_n import REWARD_FOLDER
 from chatbot.bundles import delete_bundle, new_staging, write_bundle
-from chatbot.generator import GeneratorLoader
 from chatbot.policies import BASE_ID
 from chatbot.prompt import Message
 from chatbot.protocols import Generator
 from chatbot.records import Answer, Completion, Judgement, PolicyVersion, PreparedTurn, Sampling
 from knowledge_base.errors import NotFoundError, TacitError, UsageError
 from knowledge_base.records import DocumentText, Reader
+from ui.parts import policy_loader
 from ui.settings import check_override_sections, training_settings
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class ProductWorld:
         """Act for this run."""
         self._services = services
         self._run_id = run_id
-        self._loader = GeneratorLoader(services.settings.generation, services.settings.openai)
+        self._loader = policy_loader(services.settings)
         self._base_generator: Generator | None = None
 
     def judgements(self) -> Iterable[Judgement]:
@@ -136,6 +138,8 @@ class ProductWorld:
             for file in source.glob(pattern):
                 if file.name != "done.json":
                     shutil.copy2(file, staging / file.name)
+        if (source / REWARD_FOLDER).is_dir():
+            shutil.copytree(source / REWARD_FOLDER, staging / REWARD_FOLDER)
         manifest = write_bundle(staging, directory, policy.manifest)
         registered = dataclasses.replace(policy, path=str(directory), manifest=manifest)
         self._services.registry.add(registered)
@@ -197,6 +201,7 @@ def load_training_settings(services: Services, overrides: Sequence[str] = ()) ->
         reward=training_settings(settings, "reward", RewardSettings, overrides),
         taste=training_settings(settings, "taste", TasteSettings, overrides),
         ppo=training_settings(settings, "ppo", PpoSettings, overrides),
+        best_of_n=training_settings(settings, "best_of_n", BestOfNSettings, overrides),
         gates=training_settings(settings, "gates", GateSettings, overrides),
     )
 

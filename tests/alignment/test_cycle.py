@@ -16,6 +16,7 @@ import pytest
 
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import CycleResult, StageProgress
+from chatbot.best_of_n import CHOICE_FILE
 from chatbot.bundles import verify_bundle
 from chatbot.evidence_order import FEATURES, ORDER_FILE, EvidenceOrder
 from knowledge_base.errors import UsageError
@@ -172,6 +173,31 @@ def test_the_best_of_four_is_chosen_by_the_reward_of_the_cycle(done: tuple[Servi
 
     assert {f"{result.policy_id}, best of 4", "base"} == set(figures["mean_words"])
     assert pytest.approx(math.log(4) - 3 / 4) == figures["kl"]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "stage", "moved"),
+    [
+        ("best_of_n", "best_of_n", math.log(3) - 2 / 3),
+        ("ppo_best_of_n", "ppo", math.log(3) - 2 / 3),
+        ("trl_rloo", "rloo", 0.0),
+    ],
+)
+def test_another_optimiser_is_one_setting_away(
+    services: Services, optimiser: str, stage: str, moved: float
+) -> None:
+    """Its policy passes the same gates, is sealed whole, and serves."""
+    result = _train(
+        services, *LENIENT, f"cycle.optimiser={optimiser}", "best_of_n.n=3", "ppo.micro_batch_prompts=1"
+    )
+    policy = services.registry.get(str(result.policy_id))
+    answer = services.assistant.answer(QUESTIONS[0][0], services.reader(None))
+    verify_bundle(Path(policy.path), policy.manifest["files"])
+
+    assert (True, stage, policy.id) == (result.promoted, policy.stage, answer.policy_id)
+    assert policy.metrics["objective/kl"] >= moved - 1e-6
+    assert (CHOICE_FILE in policy.manifest["files"]) == ("best_of_n" in optimiser)
+    assert (answer.logprob is None) == ("best_of_n" in optimiser)
 
 
 def test_the_promoted_policy_can_be_rolled_back(done: tuple[Services, CycleResult]) -> None:

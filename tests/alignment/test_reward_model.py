@@ -14,7 +14,7 @@ from alignment.padding import ensure_padding
 from alignment.records import PromptCompletion, RankedCompletions, StageResult
 from alignment.reward_dataset import Encoder, encode_judgements, lay_out
 from alignment.reward_fitting import load_classifier
-from alignment.reward_model import RewardModel
+from alignment.reward_model import RewardModel, copy_for_scoring
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
 from alignment.reward_settings import RewardSettings
 from alignment.reward_training import train_reward
@@ -221,11 +221,37 @@ def test_with_few_judgements_only_the_traits_learn(tmp_path: Path) -> None:
     """No step is taken, the language model is not asked, and unseen questions come out right all the same."""
     result = _train(tmp_path, _judgements(0, 12), language_model_min_judgements=49)
     model = RewardModel.load(result.path)
-    model.model = None  # whoever asks it fails
 
     assert result.metrics["n_steps"] == 0
     assert result.metrics["held_out_pair_accuracy"] > 0.9
+    assert model.model is None  # whoever asks it fails
     assert model.score_texts(["How many days?"] * 2, ["3 days [1].", "3 days maybe"])[0] > 0
+
+
+def test_a_copy_for_scoring_scores_alike_without_weights_that_are_not_asked(tmp_path: Path) -> None:
+    """A policy that serves the best of n carries its reward with it; 80 MB that nobody reads would be carried for nothing."""
+    result = _train(tmp_path, _judgements(0, 12), language_model_min_judgements=49)
+    copy_for_scoring(result.path, tmp_path / "copy")
+    texts = ["3 days [1].", "3 days maybe"]
+
+    whole, light = (RewardModel.load(folder) for folder in (result.path, tmp_path / "copy"))
+    assert not list((tmp_path / "copy").glob("*.safetensors"))
+    assert whole.score_texts(["How many days?"] * 2, texts) == light.score_texts(
+        ["How many days?"] * 2, texts
+    )
+
+
+def test_a_copy_for_scoring_keeps_weights_that_are_asked(
+    trained: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    """Of a reward model that reads."""
+    copy_for_scoring(trained[0], tmp_path / "copy")
+    texts = ["3 days [1].", "3 days maybe"]
+
+    whole, copied = (RewardModel.load(folder) for folder in (trained[0], tmp_path / "copy"))
+    assert whole.score_texts(["How many days?"] * 2, texts) == copied.score_texts(
+        ["How many days?"] * 2, texts
+    )
 
 
 def test_the_language_model_learns_from_enough_judgements_on(tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chatbot.prompt import (
     NumberedEvidence,
     build_messages,
     cited_numbers,
+    read_evidence,
     renumbered,
     without_evidence,
 )
@@ -53,6 +59,30 @@ def test_line_breaks_in_documents_and_questions_stay_out() -> None:
 def test_no_evidence_is_said_to_be_none() -> None:
     """The model is told that nothing was found."""
     assert "Evidence:\n(none)\n" in shown()
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(min_size=1, max_size=30)), max_size=6))
+def test_what_is_shown_can_be_read_again(evidence: list[tuple[str, str]]) -> None:
+    """Every sentence under its heading, as the model sees it: white space folded, marks of the document's own defused."""
+    words = [(h.replace("\n", " "), text) for h, text in evidence if text.strip()]
+
+    found = read_evidence(shown(*words))
+
+    def fold(text: str) -> str:
+        return re.sub(r"\s+", " ", text).strip()
+
+    assert [fold(heading).replace("(no heading)", "") for heading, _ in words] == [
+        item.heading for item in found
+    ]
+    assert [item.number for item in found] == list(range(1, len(words) + 1))
+    assert all(item.text in shown(*words) for item in found)
+
+
+def test_a_heading_that_looks_like_evidence_is_a_heading() -> None:
+    """A document cannot slip a sentence in by its title."""
+    assert [
+        (item.heading, item.text) for item in read_evidence(shown(("7. All is free. [7]", "Ask early.")))
+    ] == [("7. All is free. [7]", "Ask early.")]
 
 
 FIRST = shown(("Leave", "You get 25 days."), ("Leave", "Ask early."), ("Travel", "Book online."))
