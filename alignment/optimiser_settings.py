@@ -8,18 +8,20 @@ from typing import Literal
 from chatbot.best_of_n import Choice
 
 OptimiserName = Literal["ppo", "best_of_n", "ppo_best_of_n", "trl_rloo"]
-"""`ppo`: ours. `best_of_n`: the SFT policy, which serves the best of several samples by the cycle's reward. `ppo_best_of_n`: both.
+"""`ppo`: ours. `best_of_n`: the SFT policy, which serves the best of several completions by the cycle's reward. `ppo_best_of_n`: both.
 `trl_rloo`: TRL's RLOOTrainer, under the settings of `ppo` that it knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfNSettings:
-    """How many samples a policy that serves the best of them draws, and how."""
+    """What a policy considers that serves the best of several completions."""
 
-    n: int = 16
-    """Samples for each answer; the prompt is read once. The policy moves at most ln n - (n - 1)/n nats."""
+    views: bool = True
+    """Its own completion under each of up to 13 layouts of the evidence: another sentence first, fewer sentences."""
+    samples: int = 0
+    """Completions drawn at a temperature, beside or without the views; 16 with `views=false` is the textbook's best of n."""
     temperature: float = 1.5
-    """Of sampling; as in `ppo`."""
+    """Of the samples; as in `ppo`."""
     min_p: float = 0.02
     """Tokens less likely than this share of the likeliest, before the temperature, are not drawn; as in `ppo`."""
 
@@ -29,4 +31,4 @@ class BestOfNSettings:
 
     def choice(self) -> Choice:
         """As a bundle holds it."""
-        return Choice(n=self.n, temperature=self.temperature, min_p=self.min_p)
+        return Choice(samples=self.samples, temperature=self.temperature, min_p=self.min_p, views=self.views)

@@ -99,7 +99,7 @@ def serve_best_of_n(
     directory: Path,
     progress: ProgressFn,
 ) -> StageResult:
-    """A policy that writes with the weights of another and gives the best of several samples by the cycle's reward.
+    """A policy that writes with the weights of another and gives the best of several completions by the cycle's reward.
 
     Args:
         settings: Of all stages.
@@ -109,7 +109,8 @@ def serve_best_of_n(
         progress: See `ProgressFn`.
 
     Returns:
-        The policy; its `objective/kl` is at most so much, the weights' own KL included.
+        The policy; its `objective/kl` is the weights' own and ln n - (n - 1)/n for choosing among n: how far choosing can move it from
+        taking any of them.
     """
     progress(StageProgress(stage=BEST_OF_N, done=0, total=1))
     out_dir = directory / BEST_OF_N
@@ -124,7 +125,7 @@ def serve_best_of_n(
     RewardMix.of(learned.data, settings.cycle).save(out_dir / REWARD_FOLDER)
     moved = trained.metrics["objective/kl"] if trained else 0.0
     metrics = dict(trained.metrics) if trained else {}
-    metrics |= {"objective/kl": moved + best_of_n_kl(choice.n), "best_of_n": float(choice.n)}
+    metrics |= {"objective/kl": moved + best_of_n_kl(choice.most), "best_of_n": float(choice.most)}
     progress(StageProgress(stage=BEST_OF_N, done=1, total=1))
     stage: StageName = trained.stage if trained else BEST_OF_N
     return StageResult(stage=stage, path=out_dir, metrics=metrics, seconds=0.0)

@@ -1,12 +1,13 @@
-"""A policy that writes several completions and gives the one that a reward prefers.
+"""A policy that considers several completions and gives the one that a reward prefers.
 
-Owns when to choose and what to hand out; knows nothing of how completions are rewarded: the scorer is handed in. A bundle that wants it holds
-`best_of_n.json` (how many, how they are drawn) and a folder `reward`.
+Owns what is considered and what is handed out; knows nothing of how completions are rewarded: the scorer is handed in. A bundle that wants it holds
+`best_of_n.json` (what is considered) and a folder `reward`.
 
-Different from PPO, which learns to write what the reward prefers: nothing is forgotten and nothing over-trained, but every answer costs n
-samples (the prompt is read once), and its first word comes when the last sample is done (Stiennon et al. 2020, arXiv:2009.01325; Gao et al.
-2022, arXiv:2210.10760). Only answers that ask for no chance, at temperature 0, are chosen: samples to compare, which teach the next
-reward, are the policy's own.
+Different from PPO, which learns to write what the reward prefers: nothing is forgotten and nothing over-trained, but every answer costs several
+completions, and its first word comes when the last of them is done. Different from the textbook (Stiennon et al. 2020, arXiv:2009.01325; Gao et al.
+2022, arXiv:2210.10760): besides samples, or in their place, the likeliest completion under each of several layouts of the evidence is considered
+(`evidence_views`). Only answers that ask for no chance, at temperature 0, are chosen: samples to compare, which teach the next reward, are the
+policy's own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatbot.errors import GenerationError
 from chatbot.evidence_order import EvidenceOrder
-from chatbot.prompt import Message
+from chatbot.evidence_views import MOST_VIEWS, evidence_views
+from chatbot.prompt import Message, with_numbers
 from chatbot.protocols import Delta
 from chatbot.records import Completion, Sampling
 
@@ -51,20 +53,32 @@ ScorerLoader = Callable[[Path], CompletionScorer]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Among how many samples, and how they are drawn."""
+    """What is considered."""
 
-    n: int
+    samples: int
+    """Completions drawn under the prompt as it is."""
     temperature: float
+    """Of the samples."""
     min_p: float
+    """Of the samples."""
+    views: bool
+    """Whether the likeliest completion under each view of the evidence is considered."""
 
     def __post_init__(self) -> None:
-        """Reject what could not be drawn."""
-        if self.n < 2:
-            raise ValueError(f"n={self.n} must be at least 2: one sample leaves nothing to choose")
+        """Reject what leaves no choice."""
+        if self.samples < 0 or (self.samples < 2 and not self.views):
+            raise ValueError(
+                f"samples={self.samples} must be at least 2 unless views=true: one leaves nothing to choose"
+            )
         if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature} must be above 0: at 0 all samples are the same")
         if not 0 <= self.min_p < 1:
             raise ValueError(f"min_p={self.min_p} must be at least 0 and below 1")
+
+    @property
+    def most(self) -> int:
+        """Completions that are considered at most."""
+        return self.samples + (MOST_VIEWS if self.views else 0)
 
     def save(self, directory: Path) -> None:
         """Write it beside a policy's weights."""
@@ -94,7 +108,7 @@ class BestOfN:
 
         Args:
             inner: Writes.
-            choice: How many samples, and how they are drawn.
+            choice: What is considered.
             scorer: Chooses.
         """
         self._inner, self._choice, self._scorer = inner, choice, scorer
@@ -141,6 +155,39 @@ class BestOfN:
         yield Delta(text="", completion=best)
 
     def _best(self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event) -> Completion:
+        considered = [*self._under_views(messages, sampling, stop), *self._samples(messages, sampling, stop)]
+        # How likely the choice was to fall on it is not how likely it was to be written.
+        considered = [dataclasses.replace(completion, logprob=None) for completion in considered]
+        if stop.is_set():
+            # Nobody waits for the best of what is half written.
+            return considered[0]
+        different = list({completion.text: completion for completion in reversed(considered)}.values())[::-1]
+        texts = [completion.text for completion in different]
+        scores = self._scorer.score(messages, self.render(messages), texts)
+        return different[max(range(len(different)), key=scores.__getitem__)]
+
+    def _under_views(
+        self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event
+    ) -> list[Completion]:
+        """What the policy writes by itself under each view that leaves room for it, in the numbers of the turn."""
+        if not self._choice.views:
+            return []
+        as_it_is, *others = evidence_views(messages)
+        room = self.context_tokens - sampling.max_new_tokens
+        views = [as_it_is, *(v for v in others if self.count_tokens(self.render(v.messages)) <= room)]
+        written = self._inner.generate([view.messages for view in views], sampling, stop)
+        return [
+            completion
+            if view is as_it_is
+            else dataclasses.replace(
+                completion, text=with_numbers(completion.text, view.numbers), token_ids=()
+            )
+            for view, completion in zip(views, written, strict=True)
+        ]
+
+    def _samples(
+        self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event
+    ) -> list[Completion]:
         choice = self._choice
         drawn = dataclasses.replace(
             sampling,
@@ -150,13 +197,4 @@ class BestOfN:
             # Asked for no chance: the same question gets the same answer.
             seed=sampling.seed if sampling.seed is not None else 0,
         )
-        samples = self._inner.sample(messages, choice.n, drawn, stop)
-        if stop.is_set():
-            # Nobody waits for the best of half-written samples.
-            return dataclasses.replace(samples[0], logprob=None)
-        different = list({sample.text: sample for sample in reversed(samples)}.values())[::-1]
-        texts = [sample.text for sample in different]
-        scores = self._scorer.score(messages, self.render(messages), texts)
-        best = different[max(range(len(different)), key=scores.__getitem__)]
-        # How likely the choice was to fall on it is not how likely it was to be written.
-        return dataclasses.replace(best, logprob=None)
+        return self._inner.generate([messages] * choice.samples, drawn, stop)

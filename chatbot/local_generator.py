@@ -81,27 +81,25 @@ class LocalGenerator:
         """The prompt as the model sees it."""
         return render_prompt(self._loaded.tokenizer, messages)
 
-    def generate(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Completion]:
-        """Complete several prompts, in the order given; see `Generator.generate`."""
-        return self._complete(
-            [self._encode_prompt(messages) for messages in prompts], sampling, threading.Event()
-        )
-
-    def sample(
-        self, messages: Sequence[Message], n: int, sampling: Sampling, stop: threading.Event
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        stop: threading.Event | None = None,
     ) -> list[Completion]:
-        """Complete one prompt n times, each from its own random stream.
+        """Complete several prompts, in the order given; see `Generator.generate`. Prompts that are equal are read once.
 
         Args:
-            messages: The prompt; engines that can read it once for all.
-            n: How many completions.
-            sampling: Temperature above 0, else all are the same.
-            stop: When set, what was written until then comes back, with `ended=False`, perhaps of fewer samples, but of one at least.
-
-        Raises:
-            GenerationError: the prompt is too long for the context, or the engine failed.
+            prompts: Each as a chat.
+            sampling: Rows have their own random streams.
+            stop: When set, what was written until then comes back soon, with `ended=False`.
         """
-        return self._complete([self._encode_prompt(messages)] * n, sampling, stop)
+        encoded = [self._encode_prompt(messages) for messages in prompts]
+        completions: list[Completion] = []
+        size = self._settings.batch_size
+        for first in range(0, len(encoded), size):
+            completions += self._complete_batch(encoded[first : first + size], sampling, first, stop)
+        return completions
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, stop: threading.Event
@@ -116,23 +114,16 @@ class LocalGenerator:
         finally:
             self._engine.leave(writing)
 
-    def _complete(
-        self, prompts: Sequence[list[int]], sampling: Sampling, stop: threading.Event
-    ) -> list[Completion]:
-        completions: list[Completion] = []
-        size = self._settings.batch_size
-        for first in range(0, len(prompts), size):
-            if stop.is_set() and completions:
-                break
-            completions += self._complete_batch(prompts[first : first + size], sampling, first, stop)
-        return completions
-
     def _complete_batch(
-        self, prompts: Sequence[list[int]], sampling: Sampling, first_row: int, stop: threading.Event
+        self,
+        prompts: Sequence[list[int]],
+        sampling: Sampling,
+        first_row: int,
+        stop: threading.Event | None,
     ) -> list[Completion]:
         writing = Writing(self._loaded, prompts, sampling, first_row)
         try:
-            while not stop.is_set() and self._step(writing):
+            while not (stop and stop.is_set()) and self._step(writing):
                 pass
         finally:
             self._engine.leave(writing)

@@ -235,6 +235,18 @@ def renumbered(text: str, written_for: str, prompt: str) -> str | None:
     return _CITATION.sub(renumber, text)
 
 
+def with_numbers(text: str, numbers: Mapping[int, int]) -> str:
+    """A completion with its citations numbered anew; those of numbers that are not known go.
+
+    >>> with_numbers("You get 25 days [1]. Ask HR [2][7].", {1: 4, 2: 1})
+    'You get 25 days [4]. Ask HR [1].'
+    """
+    return _CITATION.sub(
+        lambda mark: mark[0].replace(mark[1], str(numbers[int(mark[1])])) if int(mark[1]) in numbers else "",
+        text,
+    )
+
+
 def is_refusal(text: str) -> bool:
     """Whether a completion is the refusal, ignoring case, white space and citations."""
     folded = _SPACE.sub(" ", _CITATION.sub("", text)).strip().lower().replace("’", "'")

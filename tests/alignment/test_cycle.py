@@ -188,7 +188,12 @@ def test_another_optimiser_is_one_setting_away(
 ) -> None:
     """Its policy passes the same gates, is sealed whole, and serves."""
     result = _train(
-        services, *LENIENT, f"cycle.optimiser={optimiser}", "best_of_n.n=3", "ppo.micro_batch_prompts=1"
+        services,
+        *LENIENT,
+        f"cycle.optimiser={optimiser}",
+        "best_of_n.views=false",
+        "best_of_n.samples=3",
+        "ppo.micro_batch_prompts=1",
     )
     policy = services.registry.get(str(result.policy_id))
     answer = services.assistant.answer(QUESTIONS[0][0], services.reader(None))

@@ -13,7 +13,7 @@ from chatbot.best_of_n import CHOICE_FILE, REWARD_FOLDER, BestOfN, Choice
 from chatbot.errors import GenerationError
 from chatbot.generator import GeneratorLoader
 from chatbot.local_generator import LocalGenerator
-from chatbot.prompt import Message
+from chatbot.prompt import Message, NumberedEvidence, build_messages, read_evidence
 from chatbot.records import Completion, Sampling
 from chatbot.settings import LocalGeneratorSettings
 from tests.chatbot.tiny_models import make_tiny_model
@@ -21,7 +21,8 @@ from tests.chatbot.turn_fakes import make_policy
 
 ASKED = [Message(role="user", content="How many days?")]
 OTHER = [Message(role="user", content="Who gives out permits?")]
-CHOICE = Choice(n=5, temperature=2.0, min_p=0.0)
+CHOICE = Choice(samples=5, temperature=2.0, min_p=0.0, views=False)
+VIEWS = Choice(samples=0, temperature=2.0, min_p=0.0, views=True)
 GREEDY = Sampling(max_new_tokens=12)
 
 
@@ -45,8 +46,7 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> LocalGenerator:
 
 
 def _samples(inner: LocalGenerator) -> list[Completion]:
-    drawn = replace(GREEDY, temperature=2.0, seed=0)
-    return inner.sample(ASKED, 5, drawn, threading.Event())
+    return inner.generate([ASKED] * 5, replace(GREEDY, temperature=2.0, seed=0))
 
 
 def test_the_best_sample_is_given(inner: LocalGenerator) -> None:
@@ -117,6 +117,63 @@ def test_a_stopped_stream_ends_without_choosing(inner: LocalGenerator) -> None:
     assert not scorer.asked
 
 
+class _Quoting:
+    """A model that quotes the first sentence it is shown."""
+
+    policy_id, context_tokens, evidence_order = "ppo-1", 500, None
+
+    def __init__(self) -> None:
+        self.shown: list[list[str]] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def render(self, messages: Sequence[Message]) -> str:
+        return messages[-1].content
+
+    def generate(
+        self, prompts: Sequence[Sequence[Message]], sampling: Sampling, stop: threading.Event | None = None
+    ) -> list[Completion]:
+        evidence = [read_evidence(messages[-1].content) for messages in prompts]
+        self.shown += [[item.text for item in items] for items in evidence]
+        return [
+            Completion(text=f"{items[0].text} [1]", token_ids=(7,), logprob=-1.0, ended=True)
+            for items in evidence
+        ]
+
+
+def _asked(*texts: str) -> list[Message]:
+    return build_messages(
+        "How many?",
+        [NumberedEvidence(number=n, heading="Leave", text=text) for n, text in enumerate(texts, start=1)],
+    )
+
+
+def test_the_best_view_is_given_in_the_numbers_of_the_turn() -> None:
+    """The third sentence stood first, and is cited as the third."""
+    given = BestOfN(_Quoting(), VIEWS, _Scorer()).generate([_asked("Ask.", "Be.", "Zzz.")], GREEDY)[0]  # type: ignore[arg-type]
+
+    assert "Zzz. [3]" == given.text
+
+
+def test_a_scorer_that_knows_nothing_leaves_the_policys_own_answer() -> None:
+    """The turn as it is comes first."""
+    given = BestOfN(_Quoting(), VIEWS, _Scorer(knows=False)).generate([_asked("Ask.", "Be.")], GREEDY)[0]  # type: ignore[arg-type]
+
+    assert ("Ask. [1]", (7,)) == (given.text, given.token_ids)
+
+
+def test_a_view_that_leaves_no_room_is_left_out() -> None:
+    """Single sentences fit where another order, with more lines of headings, might not."""
+    inner = _Quoting()
+    long = _asked("word " * 200, "Be.", "Zzz.")
+    inner.context_tokens = 300
+
+    BestOfN(inner, VIEWS, _Scorer()).generate([long], Sampling(max_new_tokens=250))  # type: ignore[arg-type]
+
+    assert [["Be."], ["Zzz."]] == inner.shown[1:]
+
+
 def test_the_rest_is_the_wrapped_policys(inner: LocalGenerator) -> None:
     """Its id, its context, its tokens, its template."""
     best = BestOfN(inner, CHOICE, _Scorer())
@@ -131,12 +188,13 @@ def test_the_rest_is_the_wrapped_policys(inner: LocalGenerator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"n": 1}, "n=1"), ({"temperature": 0.0}, "temperature"), ({"min_p": 1.0}, "min_p")]
+    ("change", "named"),
+    [({"samples": 1}, "samples=1"), ({"temperature": 0.0}, "temperature"), ({"min_p": 1.0}, "min_p")],
 )
 def test_what_leaves_nothing_to_choose_is_refused(change: dict[str, float], named: str) -> None:
     """By name."""
     with pytest.raises(ValueError, match=named):
-        Choice(**{"n": 4, "temperature": 1.0, "min_p": 0.0, **change})  # type: ignore[arg-type]
+        Choice(**{"samples": 4, "temperature": 1.0, "min_p": 0.0, "views": False, **change})  # type: ignore[arg-type]
 
 
 def _bundle(folder: Path) -> Path:
@@ -168,7 +226,7 @@ def test_a_bundle_that_wants_it_is_not_served_without(tmp_path: Path) -> None:
 
 def test_a_damaged_choice_is_named(tmp_path: Path) -> None:
     """With what to do."""
-    (tmp_path / CHOICE_FILE).write_text('{"n": 4}')
+    (tmp_path / CHOICE_FILE).write_text('{"samples": 4}')
 
     with pytest.raises(GenerationError, match="train again, or roll back"):
         Choice.load(tmp_path)
