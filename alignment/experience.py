@@ -100,23 +100,40 @@ def relative_scores(shaped: Tensor, samples_per_prompt: int) -> Tensor:
     return (siblings - others).flatten()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFigures:
+    """What a model says of the tokens of completions, each (N, T), zero outside them."""
+
+    logprobs: Tensor
+    """Of the token, among those it was drawn from: what is trained."""
+    whole: Tensor
+    """Of the token, among the whole vocabulary: what the KL is measured by."""
+    entropies: Tensor
+    """Of what it was drawn from; zeros unless wanted."""
+
+
 @torch.no_grad()
 def completion_logprobs(
     forward: TokenForward, tokens: TokenBatch, settings: PpoSettings, *, with_entropy: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies (zeros unless wanted) of all completion tokens, both (N, T), in micro-batches."""
+) -> TokenFigures:
+    """Log-probabilities and, if wanted, entropies of all completion tokens, in micro-batches."""
     logprobs = torch.zeros(tokens.completion_ids.shape, device=tokens.completion_ids.device)
-    entropies = torch.zeros_like(logprobs)
+    whole, entropies = torch.zeros_like(logprobs), torch.zeros_like(logprobs)
     for prompts in micro_batches(tokens, settings.micro_batch_prompts):
         part = tokens.select(prompts)
         logits = completion_outputs(forward, part, share_prompts=settings.share_prompts)
         rows, width = tokens.rows_of(prompts), part.completion_ids.shape[1]
-        found = token_logprobs(logits, part.completion_ids, settings.temperature, part.choices)
-        logprobs[rows, :width] = found.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
+        found = [token_logprobs(logits, part.completion_ids, settings.temperature, part.choices)]
+        found.append(
+            token_logprobs(logits, part.completion_ids, settings.temperature)
+            if part.choices is not None
+            else found[0]
+        )
         if with_entropy:
-            spread = token_entropies(logits, settings.temperature, part.choices)
-            entropies[rows, :width] = spread.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
-    return logprobs, entropies
+            found.append(token_entropies(logits, settings.temperature, part.choices))
+        for kept, values in zip((logprobs, whole, entropies), found, strict=False):
+            kept[rows, :width] = values.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
+    return TokenFigures(logprobs=logprobs, whole=whole, entropies=entropies)
 
 
 @torch.no_grad()
@@ -143,7 +160,7 @@ def measure(
     """The `objective/*` metrics of a step.
 
     `objective/scores` is what the reward function said; `objective/rlhf_reward` is what is maximised: shaped scores less the
-    KL penalty. All KL figures here are the unbiased k1.
+    KL penalty. All KL figures here are by k1.
     """
     mask = rollouts.tokens.completion_mask
     sequence_kl = kl.sum(dim=1)  # (N,)
@@ -203,6 +220,10 @@ def estimate_advantages(
 def penalised_kl(
     logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, settings: PpoSettings
 ) -> tuple[Tensor, Tensor]:
-    """Per-token KL (N, T) by the settings' estimator, for the reward, and by k1, for metrics; zero outside the mask."""
+    """Per-token KL (N, T) by the settings' estimator, for the reward, and by k1, for metrics; zero outside the mask.
+
+    Both log-probabilities must be among the whole vocabulary. Among the few tokens that the policy would draw, the reference is as sure as the policy, and
+    a policy that has come to write one sentence whatever it is asked is measured at 0 nats (docs/lab-log.md, 27 November).
+    """
     kl = token_kl(logprobs, reference_logprobs, settings.kl_estimator).masked_fill(~mask, 0.0)
     return kl, token_kl(logprobs, reference_logprobs).masked_fill(~mask, 0.0)

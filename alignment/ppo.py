@@ -13,8 +13,9 @@ Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et a
    the value model alone. What it has to learn is made small: a score counts relative to its siblings' (`relative_scores`), and with lambda 1
    every token gets the whole of it.
 3. The score stands on the completion's last token, its end-of-text token when it has one. Ending is part of the policy.
-4. Logits are divided by the sampling temperature in training too, and only the tokens that could be drawn (`min_p`) have a probability, also for
-   the KL: the distribution that is sampled is the one that is trained. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
+4. Logits are divided by the sampling temperature in training too, and only the tokens that could be drawn (`min_p`) have a probability: the
+   distribution that is sampled is the one that is trained. The KL is that of the whole vocabulary, or a policy sure of itself would be at 0 nats from any
+   reference. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
 5. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
 6. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
    of the weights before its update; when it leaves the budget, the last weights measured within it are exported. After the
@@ -215,10 +216,9 @@ class _Run:
         tokens = rollouts.tokens
         mask = tokens.completion_mask
         report(self.step, "measuring")
-        logprobs, entropies = models.logprobs(tokens)
-        reference_logprobs = models.reference_logprobs(tokens)
-        kl, k1 = penalised_kl(logprobs, reference_logprobs, mask, settings)
-        metrics = measure(rollouts, scores, shaped, k1, entropies, self.kl_coef)
+        figures = models.figures(tokens)
+        kl, k1 = penalised_kl(figures.whole, models.reference_logprobs(tokens), mask, settings)
+        metrics = measure(rollouts, scores, shaped, k1, figures.entropies, self.kl_coef)
         if models.value is not None and self.step == 0:
             models.value.start_at(0.0 if settings.relative_scores else metrics["objective/rlhf_reward"])
         values = models.values(tokens)
@@ -235,7 +235,7 @@ class _Run:
         )
         return Experience(
             tokens=tokens,
-            logprobs=logprobs,
+            logprobs=figures.logprobs,
             advantages=advantages,
             returns=returns,
             values=values,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alignment.completion_forward import TokenBatch
-from alignment.experience import completion_logprobs, completion_values
+from alignment.experience import TokenFigures, completion_logprobs, completion_values
 from alignment.models import (
     CausalForward,
     add_adapters,
@@ -68,18 +68,18 @@ class PpoModels:
                 value_init_dir, self.device, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha
             )
 
-    def logprobs(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        """The policy's log-probabilities and entropies (N, T)."""
+    def figures(self, tokens: TokenBatch) -> TokenFigures:
+        """What the policy says of the tokens, entropies included."""
         with autocast(self.device, self.dtype):
             return completion_logprobs(self.forward, tokens, self.settings, with_entropy=True)
 
     def reference_logprobs(self, tokens: TokenBatch) -> Tensor:
-        """The reference model's log-probabilities (N, T), at the same temperature."""
+        """The reference model's log-probabilities (N, T) among the whole vocabulary, at the same temperature."""
         with autocast(self.device, self.dtype):
             if self._reference is not None:
-                return completion_logprobs(self._reference, tokens, self.settings)[0]
+                return completion_logprobs(self._reference, tokens, self.settings).whole
             with self.policy.disable_adapter():
-                return completion_logprobs(self.forward, tokens, self.settings)[0]
+                return completion_logprobs(self.forward, tokens, self.settings).whole
 
     def values(self, tokens: TokenBatch) -> Tensor | None:
         """The value model's predictions (N, T); None without one."""

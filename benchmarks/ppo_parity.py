@@ -202,18 +202,18 @@ def replay(
         completion_mask=torch.ones_like(completion_ids, dtype=torch.bool),
     )
     scores = torch.tensor([token_worth(row[row != pad]) for row in sequences])
-    logprobs, entropies = models.logprobs(tokens)
-    kl, k1 = penalised_kl(logprobs, models.reference_logprobs(tokens), tokens.completion_mask, settings)
+    figures = models.figures(tokens)
+    kl, k1 = penalised_kl(figures.whole, models.reference_logprobs(tokens), tokens.completion_mask, settings)
     rollouts = Rollouts(
         prompts=[_NOTHING] * len(scores), tokens=tokens, texts=["text"] * len(scores), ended=torch.ones(len(scores), dtype=torch.bool)
     )  # fmt: skip
-    metrics = measure(rollouts, scores, scores, k1, entropies, settings.kl_coef)
+    metrics = measure(rollouts, scores, scores, k1, figures.entropies, settings.kl_coef)
     values = models.values(tokens)
     advantages, returns = estimate_advantages(
         settings, shaped=scores, kl=kl, mask=tokens.completion_mask, values=values, kl_coef=settings.kl_coef, samples=1
     )  # fmt: skip
     experience = Experience(
-        tokens=tokens, logprobs=logprobs, advantages=whiten(advantages, tokens.completion_mask), returns=returns, values=values,
+        tokens=tokens, logprobs=figures.logprobs, advantages=whiten(advantages, tokens.completion_mask), returns=returns, values=values,
         metrics=metrics,
     )  # fmt: skip
     return metrics | updater.update(experience, step), advantages

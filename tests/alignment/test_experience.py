@@ -6,7 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.experience import relative_scores
+from alignment.completion_forward import TokenBatch
+from alignment.experience import completion_logprobs, penalised_kl, relative_scores
+from alignment.models import CausalForward
+from alignment.ppo_settings import PpoSettings
+from tests.alignment.ppo_fakes import tiny_model
 
 
 @given(st.integers(2, 6), st.lists(st.floats(-5, 5), min_size=1, max_size=4), st.randoms())
@@ -27,3 +31,39 @@ def test_a_prompt_with_one_sample_keeps_its_score() -> None:
     scores = torch.tensor([1.0, -2.0])
 
     assert torch.equal(relative_scores(scores, 1), scores)
+
+
+def test_a_policy_sure_of_itself_is_not_at_its_reference() -> None:
+    """Where only one token could be drawn its probability among those is 1 under any model; the KL must still see that the reference would not write it."""
+    tokens = _tokens(choices=True)
+    chosen = PpoSettings(advantage="rloo", precision="float32")
+    policy, reference = (
+        completion_logprobs(CausalForward(tiny_model(seed=n)), tokens, chosen) for n in (0, 1)
+    )
+
+    kl, k1 = penalised_kl(policy.whole, reference.whole, tokens.completion_mask, chosen)
+
+    assert not policy.logprobs.any()
+    assert k1[tokens.completion_mask].abs().min() > 1e-3
+    assert not kl[~tokens.completion_mask].any()
+
+
+def test_without_a_cut_the_whole_vocabulary_is_what_is_drawn_from() -> None:
+    """Both figures are one."""
+    figures = completion_logprobs(
+        CausalForward(tiny_model()), _tokens(choices=False), PpoSettings(precision="float32")
+    )
+
+    assert torch.equal(figures.logprobs, figures.whole)
+
+
+def _tokens(*, choices: bool) -> TokenBatch:
+    ids = torch.tensor([[70, 71, 72], [80, 81, 0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    return TokenBatch(
+        prompt_ids=torch.tensor([[1, 90, 91]]),
+        prompt_mask=torch.ones(1, 3, dtype=torch.bool),
+        completion_ids=ids,
+        completion_mask=mask,
+        choices=ids.masked_fill(~mask, -1).unsqueeze(-1) if choices else None,
+    )

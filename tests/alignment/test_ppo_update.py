@@ -51,7 +51,7 @@ def experience(policy: Any, value: ValueModel | None, chosen: PpoSettings) -> Ex
         completion_ids=torch.randint(3, 262, (8, 9), generator=generator),
         completion_mask=torch.arange(9) < lengths[:, None],
     )
-    logprobs, _ = completion_logprobs(CausalForward(policy), tokens, chosen)
+    logprobs = completion_logprobs(CausalForward(policy), tokens, chosen).logprobs
     advantages = torch.randn(8, 9, generator=generator) * tokens.completion_mask
     return Experience(
         tokens=tokens,
@@ -224,7 +224,7 @@ def with_choices(data: Experience, policy: Any, chosen: PpoSettings) -> Experien
         ~data.tokens.completion_mask.unsqueeze(-1), -1
     )
     tokens = replace(data.tokens, choices=choices)
-    logprobs, _ = completion_logprobs(CausalForward(policy), tokens, chosen)
+    logprobs = completion_logprobs(CausalForward(policy), tokens, chosen).logprobs
     return replace(data, tokens=tokens, logprobs=logprobs)
 
 
