@@ -41,7 +41,7 @@ def play(
         "--seed", str(1000 * seed + number),
     )  # fmt: skip
     cycle = tacit(home, "train", "cycle", *(part for s in args.set for part in ("--set", s)))
-    sft = sft or cycle["policy"].replace("ppo-", "sft-")
+    sft = sft or f"sft-{cycle['policy'].rpartition('-')[2]}"
     judged = ["--questions", str(unseen), *common, "--seed", str(seed)]
     against = tacit(home, "policies", "compare", cycle["policy"], sft, *judged)
     found = {

@@ -3,7 +3,8 @@
     python benchmarks/over_optimisation.py --home HOME --preferences FILE.py:FUNCTION [--steps 60] [--rate 3e-4] [--plot PLOT.svg] [--seed 0]
 
 HOME holds a finished cycle (`tacit simulate`, `tacit train cycle`) of employees with that taste. From the cycle's snapshot two reward models are trained, one of a single
-member and the ensemble, and PPO maximises each alone: no penalty on KL, no limit, nothing for groundedness or known answers, a high learning rate. At every step each sample is
+member and the ensemble, and PPO maximises each alone: no penalty on KL, no limit, nothing for groundedness or known answers, a high learning rate; only refusals that nobody judged are worth
+what they are in a cycle, or every run would end in them. At every step each sample is
 compared with the SFT policy's own answer to that question, by the employees' true taste, as people would see both; this share of wins is the true reward, and the reward model's mean
 score the learned one. Where the policy would have been stopped, by the KL budget, is marked.
 
@@ -27,9 +28,8 @@ from alignment.ppo import train_ppo
 from alignment.ppo_inputs import asked
 from alignment.ppo_state import read_metrics
 from alignment.preferences import PreferenceFunction, load_preferences
-from alignment.records import RolloutPrompt
-from alignment.reward_functions import CautiousReward, RewardOfShownText
-from alignment.reward_model import RewardModel
+from alignment.records import RewardFunction, RolloutPrompt
+from alignment.reward_mix import RewardMix
 from alignment.reward_training import train_reward
 from alignment.snapshot import LoadedSnapshot, load_snapshot
 from alignment.win_rate import PreferenceJudge, win_rate
@@ -48,7 +48,7 @@ class Watched:
     name = "reward_model"
 
     def __init__(
-        self, reward: RewardOfShownText, services: Services, sft: str, prefer: PreferenceFunction, seed: int
+        self, reward: RewardFunction, services: Services, sft: str, prefer: PreferenceFunction, seed: int
     ) -> None:
         """Watch a reward; samples are compared with what policy `sft` answers."""
         self._reward = reward
@@ -91,9 +91,14 @@ def run(
         settings, init_dir=policy, judgements=data.train.judgements, held_out=data.held_out.judgements,
         anchors=data.train.pairs, out_dir=folder / "reward", progress=lambda _: None,
     )  # fmt: skip
-    reward = RewardModel.load(folder / "reward")
+    mix = dataclasses.replace(
+        RewardMix.of(data, load_training_settings(services).cycle),
+        uncertainty_weight=weight,
+        groundedness_weight=0.0,
+        reference_weight=0.0,
+    )
     watched = Watched(
-        RewardOfShownText(CautiousReward(reward, uncertainty_weight=weight)),
+        mix.build(folder / "reward"),
         services,
         sft,
         load_preferences(args.preferences),
