@@ -63,6 +63,8 @@ class Choice:
     """Of the samples."""
     views: bool
     """Whether the likeliest completion under each view of the evidence is considered."""
+    margin: float = 0.0
+    """How much better, in units of the reward, another must be than the first: the policy's own with views, else the first sample."""
 
     def __post_init__(self) -> None:
         """Reject what leaves no choice."""
@@ -74,6 +76,8 @@ class Choice:
             raise ValueError(f"temperature={self.temperature} must be above 0: at 0 all samples are the same")
         if not 0 <= self.min_p < 1:
             raise ValueError(f"min_p={self.min_p} must be at least 0 and below 1")
+        if not self.margin >= 0:
+            raise ValueError(f"margin={self.margin} must not be negative")
 
     @property
     def most(self) -> int:
@@ -164,6 +168,7 @@ class BestOfN:
         different = list({completion.text: completion for completion in reversed(considered)}.values())[::-1]
         texts = [completion.text for completion in different]
         scores = self._scorer.score(messages, self.render(messages), texts)
+        scores = [scores[0] + self._choice.margin, *scores[1:]]
         return different[max(range(len(different)), key=scores.__getitem__)]
 
     def _under_views(

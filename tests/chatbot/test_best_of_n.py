@@ -163,6 +163,14 @@ def test_a_scorer_that_knows_nothing_leaves_the_policys_own_answer() -> None:
     assert ("Ask. [1]", (7,)) == (given.text, given.token_ids)
 
 
+@pytest.mark.parametrize(("margin", "given"), [(4.0, "Zzz. [2]"), (20.0, "Ask. [1]")])
+def test_another_is_given_only_if_it_is_better_by_the_margin(margin: float, given: str) -> None:
+    """ "z" is worth seven more than "s"; the policy's own answer is the one to beat."""
+    best = BestOfN(_Quoting(), replace(VIEWS, margin=margin), _Scorer())  # type: ignore[arg-type]
+
+    assert given == best.generate([_asked("Ask.", "Zzz.")], GREEDY)[0].text
+
+
 def test_a_view_that_leaves_no_room_is_left_out() -> None:
     """Single sentences fit where another order, with more lines of headings, might not."""
     inner = _Quoting()
@@ -189,7 +197,12 @@ def test_the_rest_is_the_wrapped_policys(inner: LocalGenerator) -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"samples": 1}, "samples=1"), ({"temperature": 0.0}, "temperature"), ({"min_p": 1.0}, "min_p")],
+    [
+        ({"samples": 1}, "samples=1"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"min_p": 1.0}, "min_p"),
+        ({"margin": -1.0}, "margin"),
+    ],
 )
 def test_what_leaves_nothing_to_choose_is_refused(change: dict[str, float], named: str) -> None:
     """By name."""
