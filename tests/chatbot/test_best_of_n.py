@@ -165,7 +165,7 @@ def test_a_scorer_that_knows_nothing_leaves_the_policys_own_answer() -> None:
 
 @pytest.mark.parametrize(("margin", "given"), [(4.0, "Zzz. [2]"), (20.0, "Ask. [1]")])
 def test_another_is_given_only_if_it_is_better_by_the_margin(margin: float, given: str) -> None:
-    """ "z" is worth seven more than "s"; the policy's own answer is the one to beat."""
+    """In the scorer's eyes a z is worth seven more than an s; the policy's own answer is the one to beat."""
     best = BestOfN(_Quoting(), replace(VIEWS, margin=margin), _Scorer())  # type: ignore[arg-type]
 
     assert given == best.generate([_asked("Ask.", "Zzz.")], GREEDY)[0].text
