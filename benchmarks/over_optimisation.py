@@ -33,7 +33,7 @@ from alignment.reward_mix import RewardMix
 from alignment.reward_training import train_reward
 from alignment.snapshot import LoadedSnapshot, load_snapshot
 from alignment.win_rate import PreferenceJudge, win_rate
-from chatbot.records import Answer, Completion, Sampling
+from chatbot.records import Answer, Completion, PolicyVersion, Sampling
 from ui.logging import configure_logging
 from ui.training import load_training_settings
 from ui.wiring import Services, open_services
@@ -175,6 +175,10 @@ def draw(found: dict[str, list[dict[str, float]]], budget: float, path: Path) ->
     figure.savefig(path)
 
 
+def _sft_of(policy: PolicyVersion) -> str:
+    return policy.id.replace("ppo-", "sft-")
+
+
 def main() -> None:
     """Run both and print."""
     parser = argparse.ArgumentParser(
@@ -190,9 +194,9 @@ def main() -> None:
     configure_logging()
     found: dict[str, Any] = {}
     with open_services(args.home) as services, tempfile.TemporaryDirectory() as name:
-        cycles = [
-            p for p in services.registry.list() if p.manifest.get("snapshot") and p.id.startswith("ppo-")
-        ]
+        policies = {p.id: p for p in services.registry.list()}
+        # A run that took over another one's SFT policy (benchmarks/optimisers.py) has none of its own.
+        cycles = [p for p in policies.values() if p.id.startswith("ppo-") and _sft_of(p) in policies]
         if not cycles:
             raise SystemExit(
                 f"{args.home} holds no finished cycle: run `tacit simulate` and `tacit train cycle` first"
@@ -202,7 +206,7 @@ def main() -> None:
         budget = load_training_settings(services).ppo.kl_budget or 10.0
         for kind in MEMBERS:
             folder = Path(name) / kind.replace(" ", "-")
-            found[kind] = run(kind, services, data, newest.id.replace("ppo-", "sft-"), folder, args)
+            found[kind] = run(kind, services, data, _sft_of(newest), folder, args)
             print(
                 f"{kind:<18}",
                 *(f"{key} {value:.3f}" for key, value in best_and_last(found[kind], budget).items()),
