@@ -32,6 +32,8 @@ STAGES = (
     ("ppo", "PPO"),
     ("gates", "Gates"),
 )
+_PARTS_OF = {"rloo": "ppo", "best_of_n": "ppo", "promote": "gates"}
+"""Stages that are shown as another."""
 STATE_BADGES = {
     "serving": "good", "candidate": "warn", "rejected": "bad", "retired": "",
     "queued": "warn", "running": "warn", "done": "good", "failed": "bad", "cancelled": "",
@@ -127,7 +129,7 @@ def _render_active(run: Run) -> str:
     progress = run.progress
     stage, done, total = progress.get("stage", ""), progress.get("done", 0), progress.get("total", 0)
     names = [name for name, _ in STAGES]
-    current = "ppo" if stage == "rloo" else "gates" if stage == "promote" else stage
+    current = _PARTS_OF.get(stage, stage)
     reached = names.index(current) if current in names else -1
     steps = "".join(
         f"<li{attributes(class_='now' if i == reached else 'done' if i < reached else None)}>{words}</li>"

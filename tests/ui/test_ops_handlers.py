@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alignment.records import StageProgress
+from alignment.records import StageName, StageProgress
 from chatbot.errors import PolicyError
 from chatbot.records import User
 from knowledge_base.database import now
@@ -59,11 +59,12 @@ def test_a_cycle_is_queued_once_and_can_be_cancelled(services: Services, priya: 
     assert "run.cancel" == services.audit.list(1)[0].action
 
 
-def test_progress_shows_stage_numbers_and_time_left(services: Services) -> None:
-    """What the worker reports is what the page shows."""
+@pytest.mark.parametrize("stage", ["ppo", "rloo", "best_of_n"])
+def test_progress_shows_stage_numbers_and_time_left(services: Services, stage: StageName) -> None:
+    """What the worker reports is what the page shows; all optimisers stand in the same place."""
     run = services.runs.create("cycle", {})
     services.runs.start(run.id)
-    progress = StageProgress(stage="ppo", done=3, total=12, eta_seconds=95, metrics={"objective/kl": 1.5})
+    progress = StageProgress(stage=stage, done=3, total=12, eta_seconds=95, metrics={"objective/kl": 1.5})
     services.runs.report(run.id, progress)
 
     shown = ops_view.render_run(services.runs.get(run.id), 0)
