@@ -31,12 +31,14 @@ from ui.wiring import open_services
 SHARED = ("snapshot", "sft", "reward", "judge", "taste")
 """Stages that do not depend on the optimiser."""
 
+VERDICTS = {True: "passed", False: "rejected", None: "not gated"}
 
-def policy_of(home: Path, optimiser: str, first: Run, settings: list[str]) -> dict[str, Any]:
+
+def policy_of(home: Path, optimiser: str, first: Run, settings: list[str], *, gated: bool) -> dict[str, Any]:
     """The policy that an optimiser makes of a run's stages, and what its gates say."""
     with open_services(home) as services:
         overrides = [*settings, f"cycle.optimiser={optimiser}", "cycle.promote=false"]
-        run = services.runs.create("cycle", {"overrides": overrides})
+        run = services.runs.create("cycle" if gated else "ppo", {"overrides": overrides})
         # What PPO has learned is the same, whether or not the best of several completions is served afterwards.
         taken = [*SHARED, "ppo"] if optimiser == "ppo_best_of_n" else SHARED
         for stage in taken:
@@ -46,7 +48,7 @@ def policy_of(home: Path, optimiser: str, first: Run, settings: list[str]) -> di
         result = services.resume_run(run.id)
         return {
             "policy": result.policy_id,
-            "passed": not any(not gate.passed for gate in result.gates),
+            "passed": all(gate.passed for gate in result.gates) if gated else None,
             "reason": result.reason,
             "seconds": round(time.monotonic() - started),
         }
@@ -80,6 +82,9 @@ def main() -> None:
     parser.add_argument("--collection", required=True)
     parser.add_argument("--optimisers", nargs="+", default=["ppo", "best_of_n", "ppo_best_of_n", "trl_rloo"])
     parser.add_argument("--run", help="the finished cycle")
+    parser.add_argument(
+        "--no-gates", dest="gates", action="store_false", help="win rates only; gates are slower"
+    )
     parser.add_argument("--set", action="append", default=[], help="a training setting")
     args = parser.parse_args()
     configure_logging()
@@ -100,7 +105,7 @@ def main() -> None:
                 "seconds": seconds,
             }
         else:
-            made = policy_of(args.home, optimiser, first, args.set)
+            made = policy_of(args.home, optimiser, first, args.set, gated=args.gates)
         found = tacit(
             args.home, "policies", "compare", str(made["policy"]), sft, "--questions", str(args.questions),
             "--preferences", args.preferences, "--collection", args.collection,
@@ -111,7 +116,7 @@ def main() -> None:
         print(
             f"{optimiser:<14} win rate {row['win_rate']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]  asked {row['win_rate_asked']:.3f}"
             f"  key facts {row['key_fact_recall_gained']:+.3f}  grounded {row['groundedness_gained']:+.3f}  length {row['length_ratio']:.2f}"
-            f"  KL {row['kl']:.2f}  {'passed' if row['passed'] else 'rejected'}"
+            f"  KL {row['kl']:.2f}  {VERDICTS[row['passed']]}"
         )
     print(json.dumps(rows))
 
