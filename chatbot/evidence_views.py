@@ -4,8 +4,8 @@ A small model copies: it begins with the evidence that comes first and goes on a
 are a shorter one, each as fluent as the policy's own. Knows nothing of policies or rewards: messages in, messages out, and how the numbers cited under
 one layout read under another.
 
-Different from sampling at a temperature (Holtzman et al. 2020): of 16 samples of a copying policy seven read differently, of 11 views ten, and the best of them by the
-readers' own taste beats the policy's one answer more often (docs/lab-log.md, 27 November).
+Different from sampling at a temperature: of 16 samples of a copying policy seven read differently, of 11 views seven as well, and the best of those beats the policy's
+own answer more often (docs/lab-log.md, 27 November).
 """
 
 from __future__ import annotations
