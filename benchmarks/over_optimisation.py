@@ -1,9 +1,9 @@
 """How far a policy can follow a learned reward before it leaves what people want: true reward against KL, with an ensemble and without.
 
-    python benchmarks/over_optimisation.py --home HOME --preferences FILE.py:FUNCTION [--steps 60] [--rate 3e-4] [--plot PLOT.svg] [--seed 0]
+    python benchmarks/over_optimisation.py --home HOME --preferences FILE.py:FUNCTION [--steps 60] [--rate 2e-4] [--plot PLOT.svg] [--seed 0]
 
 HOME holds a finished cycle (`tacit simulate`, `tacit train cycle`) of employees with that taste. From the cycle's snapshot two reward models are trained, one of a single
-member and the ensemble, and PPO maximises each alone: no penalty on KL, no limit, nothing for groundedness or known answers, a high learning rate; only refusals that nobody judged are worth
+member and the ensemble, and PPO maximises each alone: no penalty on KL, no limit, nothing for groundedness or known answers, and a rate that does not fall; only refusals that nobody judged are worth
 what they are in a cycle, or every run would end in them. At every step each sample is
 compared with the SFT policy's own answer to that question, by the employees' true taste, as people would see both; this share of wins is the true reward, and the reward model's mean
 score the learned one. Where the policy would have been stopped, by the KL budget, is marked.
@@ -153,23 +153,27 @@ def best_and_last(rows: Sequence[dict[str, float]], budget: float) -> dict[str, 
 
 
 def draw(found: dict[str, list[dict[str, float]]], budget: float, path: Path) -> None:
-    """True and learned reward against the square root of KL, both runs."""
+    """True and learned reward against the square root of KL, both runs: a dot for each step, and the mean of the steps nearest in KL."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    for name, rows in found.items():
-        distance = [max(row["kl"], 0.0) ** 0.5 for row in rows]
-        left.plot(distance, smoothed([row["true"] for row in rows]), label=name)
-        right.plot(distance, smoothed([row["learned"] for row in rows]), label=name)
-    for axes, title in ((left, "true: wins over the SFT policy"), (right, "learned: mean score")):
+    figure, sides = plt.subplots(1, 2, figsize=(10, 4))
+    for number, (name, rows) in enumerate(found.items()):
+        # KL goes up and down from step to step: in the order of steps the line would cross itself.
+        ordered = sorted(rows, key=lambda row: row["kl"])
+        distance = [max(row["kl"], 0.0) ** 0.5 for row in ordered]
+        for axes, what in zip(sides, ("true", "learned"), strict=True):
+            values = [row[what] for row in ordered]
+            axes.plot(distance, values, ".", color=f"C{number}", alpha=0.4)
+            axes.plot(smoothed(distance, 9), smoothed(values, 9), color=f"C{number}", label=name)
+    for axes, title in zip(sides, ("true: wins over the SFT policy", "learned: mean score"), strict=True):
         axes.axvline(budget**0.5, linestyle=":", color="grey", label=f"KL budget, {budget:g} nats")
         axes.set_xlabel("√KL to the SFT policy, √nats an answer")
         axes.set_title(title)
-    left.axhline(0.5, linewidth=0.5, color="grey")
-    left.legend()
+    sides[0].axhline(0.5, linewidth=0.5, color="grey")
+    sides[0].legend()
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -187,7 +191,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--preferences", required=True)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--plot", type=Path, default=Path("over_optimisation.svg"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
