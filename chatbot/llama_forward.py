@@ -26,6 +26,8 @@ from torch.nn import functional
 _MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM"}
 _ROPES = {"default", "linear", "llama3"}
 """Frequencies that do not depend on the length of the text."""
+_WORTH_SHARING = 16
+"""A common beginning of fewer tokens costs a pass of its own and saves little."""
 
 
 def can_run(model: Any) -> bool:
@@ -76,6 +78,12 @@ class RowCache:
             [keys.clone() for keys in self.keys], [values.clone() for values in self.values], self.length
         )
 
+    def begin_as(self, other: RowCache) -> None:
+        """Take over the tokens of another row; this one must be empty."""
+        for ours, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            ours[:, :, : other.length] = theirs[:, :, : other.length]
+        self.length = other.length
+
 
 class LlamaForward:
     """Reads prompts and advances rows. Not thread-safe: one pass at a time."""
@@ -97,7 +105,7 @@ class LlamaForward:
         self._cos, self._sin = cos[0], sin[0]
 
     def read(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, list[RowCache]]:
-        """Begin a row with each prompt.
+        """Begin a row with each prompt; what all of them begin with, as prompts with one instruction do, is read once.
 
         Args:
             prompts: Token ids, B of them, none empty.
@@ -107,6 +115,12 @@ class LlamaForward:
             Logits of the next tokens (B, V), and the rows' caches.
         """
         rows = [self._empty(len(prompt) + room) for prompt in prompts]
+        shared = _common_start(prompts)
+        if shared >= _WORTH_SHARING:
+            self._pass([prompts[0][:shared]], rows[:1])
+            for row in rows[1:]:
+                row.begin_as(rows[0])
+            prompts = [prompt[shared:] for prompt in prompts]
         return self._logits(self._pass(prompts, rows, only_last=True)), rows
 
     def advance(self, new: Sequence[Sequence[int]], rows: Sequence[RowCache]) -> Tensor:
@@ -180,6 +194,16 @@ class LlamaForward:
             mixed.append(out[0].transpose(0, 1).reshape(place.n_new, -1))
             begin += place.n_new
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _common_start(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens several prompts begin with alike, the last token of each left out; 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    shortest = min(map(len, prompts)) - 1
+    first = prompts[0]
+    alike = (all(prompt[at] == first[at] for prompt in prompts) for at in range(shortest))
+    return next((at for at, same in enumerate(alike) if not same), shortest)
 
 
 def _store(keys: Tensor, values: Tensor, caches: list[tuple[Tensor, Tensor]], places: list[_Place]) -> None:

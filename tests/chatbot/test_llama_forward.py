@@ -75,6 +75,28 @@ def test_prompts_of_different_lengths_give_the_logits_of_transformers(model: Any
     assert_logits(model, logits, ROWS)
 
 
+def test_a_common_beginning_is_read_once_and_changes_nothing(model: Any) -> None:
+    """Prompts with one instruction, one of them ending where the others go on, one twice; each row goes on by itself."""
+    start = [(7 * at) % 97 for at in range(20)]
+    prompts = [[*start, *row] for row in ROWS] + [start, [*start, *ROWS[0]]]
+    forward = LlamaForward(model)
+    read: list[int] = []
+    one_pass = forward._pass
+
+    def counted(new: Any, rows: Any, **how: Any) -> torch.Tensor:
+        read.append(sum(map(len, new)))
+        return one_pass(new, rows, **how)
+
+    forward._pass = counted  # type: ignore[method-assign]
+    with torch.inference_mode():
+        logits, rows = forward.read(prompts, 3)
+        assert_logits(model, logits, prompts)
+        after = forward.advance([[11], [12], [13], [14], [15]], rows)
+
+    assert_logits(model, after, [[*prompt, 11 + at] for at, prompt in enumerate(prompts)])
+    assert read == [19, sum(len(prompt) - 19 for prompt in prompts), 5]
+
+
 def test_tokens_one_by_one_give_the_logits_of_transformers(model: Any) -> None:
     """So does every token that is added to them."""
     forward, texts = LlamaForward(model), [list(row) for row in ROWS]
