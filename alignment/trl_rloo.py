@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
@@ -119,8 +120,6 @@ def train_trl_rloo(
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command line's answer
     trainer.train(resume_from_checkpoint=newest_whole_checkpoint(work_dir / "checkpoints"))
     metrics = _measure(trainer.state, settings) | {"prompts_left_out": float(len(prompts) - len(fitting))}
-    import torch
-
     dtype = torch.bfloat16 if settings.export_precision == "bfloat16" else torch.float32
     export_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out_dir, dtype=dtype)
     shutil.rmtree(work_dir / "checkpoints", ignore_errors=True)
