@@ -227,20 +227,16 @@ class Cycle:
             order=self._order(data, reward),
             render=self._world.render,
         )
-        optimiser, directory = self._settings.cycle.optimiser, self._run.directory
-
-        def train() -> StageResult:
-            return train_policy(self._settings, learned, directory=directory, progress=self._progress)
-
-        def choose() -> StageResult:
-            return serve_best_of_n(
-                self._settings, learned, trained=trained, directory=directory, progress=self._progress
-            )
-
-        trained = None if optimiser == "best_of_n" else self._stage("ppo", train)
-        if trained is not None and optimiser != "ppo_best_of_n":
-            return trained
-        return self._stage(BEST_OF_N, choose)
+        common: dict[str, Any] = {"directory": self._run.directory, "progress": self._progress}
+        optimiser = self._settings.cycle.optimiser
+        trained = None
+        if optimiser != "best_of_n":
+            trained = self._stage("ppo", lambda: train_policy(self._settings, learned, **common))
+            if optimiser != "ppo_best_of_n":
+                return trained
+        return self._stage(
+            BEST_OF_N, lambda: serve_best_of_n(self._settings, learned, trained=trained, **common)
+        )
 
     @property
     def _policy_stage(self) -> PolicyStage:

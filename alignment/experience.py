@@ -123,17 +123,17 @@ def completion_logprobs(
         part = tokens.select(prompts)
         logits = completion_outputs(forward, part, share_prompts=settings.share_prompts)
         rows, width = tokens.rows_of(prompts), part.completion_ids.shape[1]
-        found = [token_logprobs(logits, part.completion_ids, settings.temperature, part.choices)]
-        found.append(
-            token_logprobs(logits, part.completion_ids, settings.temperature)
-            if part.choices is not None
-            else found[0]
-        )
+        ids, temperature = part.completion_ids, settings.temperature
+        found = [(logprobs, token_logprobs(logits, ids, temperature, part.choices))]
+        if part.choices is not None:
+            found.append((whole, token_logprobs(logits, ids, temperature)))
         if with_entropy:
-            found.append(token_entropies(logits, settings.temperature, part.choices))
-        for kept, values in zip((logprobs, whole, entropies), found, strict=False):
+            found.append((entropies, token_entropies(logits, temperature, part.choices)))
+        for kept, values in found:
             kept[rows, :width] = values.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
-    return TokenFigures(logprobs=logprobs, whole=whole, entropies=entropies)
+    return TokenFigures(
+        logprobs=logprobs, whole=logprobs if tokens.choices is None else whole, entropies=entropies
+    )
 
 
 @torch.no_grad()

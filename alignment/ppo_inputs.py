@@ -1,6 +1,6 @@
-"""What PPO is given by a cycle: the prompts it samples for and the reward it maximises.
+"""What PPO is given by a cycle: the prompts it samples for, and rows of the text that SFT learned from.
 
-Knows nothing of training loops, or of what the reward is made of (`reward_mix`). Different from taking the snapshot's rows: prompts stand in the learned
+Knows nothing of training loops, or of the reward (`reward_mix`). Different from taking the snapshot's rows: prompts stand in the learned
 order of their evidence, and those that no policy would be asked are left out.
 """
 
@@ -12,11 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment.cycle_settings import CycleSettings
 from alignment.ppo_settings import PpoSettings
-from alignment.records import PromptCompletion, RewardFunction, RolloutPrompt
-from alignment.reward_mix import RewardMix
-from alignment.snapshot import LoadedSnapshot
+from alignment.records import PromptCompletion, RolloutPrompt
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.prompt import Message
 from chatbot.turn_preparation import in_order
@@ -79,14 +76,3 @@ def make_ptx_rows(
         return rng.sample(fitting, min(settings.ptx_rows, len(fitting)))
 
     return rows
-
-
-def make_reward(data: LoadedSnapshot, reward_dir: Path, settings: CycleSettings) -> RewardFunction:
-    """What a completion is worth: the reward model's score of what people would be shown, groundedness, and agreement with known answers.
-
-    Args:
-        data: What the reward model was trained on: how many refusals it has seen decides what it may say of them.
-        reward_dir: Of the reward model.
-        settings: Weights and bounds.
-    """
-    return RewardMix.of(data, settings).build(reward_dir)

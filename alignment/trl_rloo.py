@@ -31,12 +31,12 @@ from alignment.models import (
 )
 from alignment.padding import encode_prompt, ensure_padding
 from alignment.ppo_settings import PpoSettings
-from alignment.precision import device_name, uses_bfloat16
 from alignment.records import ProgressFn, RewardFunction, RolloutPrompt, StageResult
 from alignment.trl_trainers import (
     ProgressCallback,
     QuietTrainerMixin,
     WholeCheckpoints,
+    machine_arguments,
     newest_whole_checkpoint,
 )
 
@@ -159,17 +159,10 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
         adam_epsilon=settings.adam_eps,
         disable_dropout=True,
         gradient_checkpointing=False,
-        bf16=uses_bfloat16(settings.precision),
-        use_cpu=device_name() == "cpu",
         save_steps=settings.save_every * settings.epochs * settings.minibatches,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",
-        push_to_hub=False,
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_pin_memory=device_name() == "cuda",
+        **machine_arguments(settings.precision, settings.seed),
     )
 
 

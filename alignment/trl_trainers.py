@@ -47,8 +47,27 @@ class _TrainerSettings(Protocol):
     def seed(self) -> int: ...
 
 
+def machine_arguments(precision: Precision, seed: int) -> dict[str, Any]:
+    """What every trainer is told of the machine and of silence.
+
+    Args:
+        precision: Of the matrix products.
+        seed: Of weights and data.
+    """
+    return {
+        "bf16": uses_bfloat16(precision),
+        "use_cpu": device_name() == "cpu",
+        "report_to": "none",
+        "push_to_hub": False,
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+        "dataloader_pin_memory": device_name() == "cuda",
+    }
+
+
 def common_arguments(settings: _TrainerSettings, out_dir: Path, n_rows: int) -> dict[str, Any]:
-    """What every trainer is told alike: schedule, batches, precision, silence.
+    """What the trainers of SFT and of the reward model are told alike: schedule and batches, the machine, silence.
 
     Args:
         settings: Of the stage.
@@ -67,15 +86,8 @@ def common_arguments(settings: _TrainerSettings, out_dir: Path, n_rows: int) -> 
         "per_device_train_batch_size": settings.micro_batch_size,
         "gradient_accumulation_steps": settings.batch_size // settings.micro_batch_size,
         "train_sampling_strategy": "group_by_length",
-        "bf16": uses_bfloat16(settings.precision),
-        "use_cpu": device_name() == "cpu",
         "eval_strategy": "no",
-        "report_to": "none",
-        "push_to_hub": False,
-        "disable_tqdm": True,
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "dataloader_pin_memory": device_name() == "cuda",
+        **machine_arguments(settings.precision, settings.seed),
     }
 
 

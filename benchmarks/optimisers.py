@@ -60,7 +60,9 @@ def newest(home: Path, run_id: str | None) -> Run:
         done = [
             run
             for run in services.runs.list(100)
-            if run.state == "done" and (run.policy_id or "").startswith("ppo-")
+            if run.state == "done"
+            and (run.policy_id or "").startswith("ppo-")
+            and "best_of_n" not in run.metrics
         ]
         if run_id:
             done = [run for run in done if run.id == run_id]
@@ -100,7 +102,7 @@ def main() -> None:
             seconds = round(float(first.metrics["ppo"]["seconds"]))
             made = {
                 "policy": first.policy_id,
-                "passed": all(gate["passed"] for gate in first.gates),
+                "passed": all(gate["passed"] for gate in first.gates) if first.gates else None,
                 "reason": first.reason,
                 "seconds": seconds,
             }

@@ -4,7 +4,7 @@
 
 HOME holds a finished cycle (`tacit simulate`, `tacit train cycle`) of employees with that taste. From the cycle's snapshot two reward models are trained, one of a single
 member and the ensemble, and PPO maximises each alone: no penalty on KL, no limit, nothing for groundedness or known answers, and a rate that does not fall; only refusals that nobody judged are worth
-what they are in a cycle, or every run would end in them. At every step each sample is
+what they are in a cycle. At every step each sample is
 compared with the SFT policy's own answer to that question, by the employees' true taste, as people would see both; this share of wins is the true reward, and the reward model's mean
 score the learned one. Where the policy would have been stopped, by the KL budget, is marked.
 
@@ -33,7 +33,7 @@ from alignment.reward_mix import RewardMix
 from alignment.reward_training import train_reward
 from alignment.snapshot import LoadedSnapshot, load_snapshot
 from alignment.win_rate import PreferenceJudge, win_rate
-from chatbot.records import Answer, Completion, PolicyVersion, Sampling
+from chatbot.records import Answer, Completion, Sampling
 from ui.logging import configure_logging
 from ui.training import load_training_settings
 from ui.wiring import Services, open_services
@@ -179,10 +179,6 @@ def draw(found: dict[str, list[dict[str, float]]], budget: float, path: Path) ->
     figure.savefig(path)
 
 
-def _sft_of(policy: PolicyVersion) -> str:
-    return policy.id.replace("ppo-", "sft-")
-
-
 def main() -> None:
     """Run both and print."""
     parser = argparse.ArgumentParser(
@@ -198,9 +194,9 @@ def main() -> None:
     configure_logging()
     found: dict[str, Any] = {}
     with open_services(args.home) as services, tempfile.TemporaryDirectory() as name:
-        policies = {p.id: p for p in services.registry.list()}
-        # A run that took over another one's SFT policy (benchmarks/optimisers.py) has none of its own.
-        cycles = [p for p in policies.values() if p.id.startswith("ppo-") and _sft_of(p) in policies]
+        cycles = [
+            p for p in services.registry.list() if p.manifest.get("snapshot") and p.id.startswith("ppo-")
+        ]
         if not cycles:
             raise SystemExit(
                 f"{args.home} holds no finished cycle: run `tacit simulate` and `tacit train cycle` first"
@@ -210,7 +206,7 @@ def main() -> None:
         budget = load_training_settings(services).ppo.kl_budget or 10.0
         for kind in MEMBERS:
             folder = Path(name) / kind.replace(" ", "-")
-            found[kind] = run(kind, services, data, _sft_of(newest), folder, args)
+            found[kind] = run(kind, services, data, newest.id.replace("ppo-", "sft-"), folder, args)
             print(
                 f"{kind:<18}",
                 *(f"{key} {value:.3f}" for key, value in best_and_last(found[kind], budget).items()),

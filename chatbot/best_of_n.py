@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from chatbot.errors import GenerationError
+from chatbot.bundles import read_part
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.evidence_views import MOST_VIEWS, evidence_views
 from chatbot.prompt import Message, with_numbers
@@ -95,13 +95,7 @@ class Choice:
         Raises:
             GenerationError: there is one, and it cannot be used.
         """
-        file = directory / CHOICE_FILE
-        if not file.is_file():
-            return None
-        try:
-            return cls(**json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise GenerationError(f"{file} cannot be used ({error}): train again, or roll back") from error
+        return read_part(directory / CHOICE_FILE, lambda stored: cls(**stored))
 
 
 class BestOfN:

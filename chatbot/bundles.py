@@ -11,13 +11,15 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chatbot.durable_files import file_hash, storage_failure, sync_directory, sync_file
-from chatbot.errors import PolicyError
+from chatbot.errors import GenerationError, PolicyError
 from knowledge_base.errors import UsageError
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 """The manifest's file name in a bundle; its `files` maps relative paths to SHA-256 digests."""
@@ -87,6 +89,24 @@ def read_bundle(directory: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise PolicyError(f"{path} is damaged: it should hold one JSON object")
     return manifest
+
+
+def read_part(file: Path, make: Callable[[Any], T]) -> T | None:
+    """What a small JSON file of a bundle says; None where the bundle has none.
+
+    Args:
+        file: Of the bundle.
+        make: Makes it of the JSON value; ValueError, KeyError and TypeError say that it cannot.
+
+    Raises:
+        GenerationError: there is one, and it cannot be used.
+    """
+    if not file.is_file():
+        return None
+    try:
+        return make(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GenerationError(f"{file} cannot be used ({error}): train again, or roll back") from error
 
 
 def verify_bundle(directory: Path, files: Mapping[str, str] | None = None) -> None:

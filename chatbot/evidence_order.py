@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from chatbot.errors import GenerationError
+from chatbot.bundles import read_part
 from chatbot.records import EvidenceSentence
 from chatbot.statement import take_apart
 from chatbot.text_form import ends_whole, share, starts_whole
@@ -119,10 +119,4 @@ class EvidenceOrder:
         Raises:
             GenerationError: there is one, and it cannot be used.
         """
-        file = directory / ORDER_FILE
-        if not file.is_file():
-            return None
-        try:
-            return cls(weights=json.loads(file.read_text("utf-8"))["weights"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GenerationError(f"{file} cannot be used ({error}): train again, or roll back") from error
+        return read_part(directory / ORDER_FILE, lambda stored: cls(weights=stored["weights"]))

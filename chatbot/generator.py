@@ -48,11 +48,11 @@ class GeneratorLoader:
         from chatbot.local_generator import LocalGenerator
 
         choice = Choice.load(Path(policy.path))
-        if choice is not None and self._load_scorer is None:
+        if choice is None:
+            return LocalGenerator(policy.path, policy.id, self._local)
+        if self._load_scorer is None:
             raise GenerationError(
                 f"policy {policy.id} chooses among samples by a reward, and this program has none"
             )
-        generator = LocalGenerator(policy.path, policy.id, self._local)
-        if choice is None or self._load_scorer is None:
-            return generator
-        return BestOfN(generator, choice, self._load_scorer(Path(policy.path) / REWARD_FOLDER))
+        scorer = self._load_scorer(Path(policy.path) / REWARD_FOLDER)
+        return BestOfN(LocalGenerator(policy.path, policy.id, self._local), choice, scorer)

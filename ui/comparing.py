@@ -166,7 +166,7 @@ def _answer_all(
 
 def _best(services: Services, policy_id: str, samples: Sequence[Sequence[Answer]]) -> list[Answer]:
     from alignment.best_of_n import choose_best
-    from alignment.ppo_inputs import make_reward
+    from alignment.reward_mix import RewardMix
     from alignment.snapshot import load_snapshot
     from ui.training import load_training_settings
 
@@ -174,7 +174,5 @@ def _best(services: Services, policy_id: str, samples: Sequence[Sequence[Answer]
     snapshot = services.registry.get(policy_id).manifest.get("snapshot")
     if not snapshot or not directory.is_dir():
         raise NotFoundError(f"the cycle of {policy_id} left no reward model behind: leave --best-of out")
-    reward = make_reward(
-        load_snapshot(Path(str(snapshot))), directory, load_training_settings(services).cycle
-    )
-    return choose_best(samples, reward, services.serving.generator(policy_id).render)
+    mix = RewardMix.of(load_snapshot(Path(str(snapshot))), load_training_settings(services).cycle)
+    return choose_best(samples, mix.build(directory), services.serving.generator(policy_id).render)
