@@ -51,7 +51,7 @@ def read_pairs(path: Path, questions: list[EvaluationQuestion]) -> list[Pair]:
 
 def measure(services: Services, pairs: list[Pair], collection: str) -> list[dict[str, Any]]:
     """One row for each way of asking."""
-    ways = {
+    ways: dict[str, list[tuple[str, tuple[Message, ...]]]] = {
         "on its own": [(pair.question.question, ()) for pair in pairs],
         "after the earlier question": [
             (pair.follow_up, (Message(role="user", content=pair.before),)) for pair in pairs

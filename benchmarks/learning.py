@@ -24,7 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loop import HERE, SAMPLE, split, tacit
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout without installing
+
+from benchmarks.loop import HERE, SAMPLE, split, tacit
 
 TASTES = [f"{HERE / 'preferences' / name}.py:{name}" for name in ("brief", "thorough", "concrete")]
 

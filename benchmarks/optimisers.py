@@ -21,10 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout without installing
 
-from learning import figures
-from loop import tacit
-
 from alignment.records import Run
+from benchmarks.learning import figures
+from benchmarks.loop import tacit
 from ui.logging import configure_logging
 from ui.wiring import open_services
 

@@ -89,7 +89,8 @@ def main() -> None:
 
     def recorded_whitening(values: torch.Tensor, mask: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         advantages.append(values.numpy().copy())
-        return whiten(values, mask, **kwargs)
+        whitened: torch.Tensor = whiten(values, mask, **kwargs)
+        return whitened
 
     if job["record"]:
         ppo_trainer.batch_generation, ppo_trainer.masked_whiten = recorded_generation, recorded_whitening

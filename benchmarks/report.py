@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
 
-import learning  # noqa: E402 -- programs beside this one
-import over_optimisation  # noqa: E402
-import raters  # noqa: E402
+from benchmarks import learning, over_optimisation, raters  # noqa: E402 -- programs beside this one
 
 
 def last_json(path: Path) -> dict[str, Any]:

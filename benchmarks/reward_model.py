@@ -22,6 +22,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from alignment.records import RankedCompletions  # noqa: E402 -- a program beside the packages
+from alignment.records import RankedCompletions, StageProgress  # noqa: E402 -- a program beside the packages
 from alignment.reward_model import RewardModel  # noqa: E402
 from alignment.reward_settings import RewardSettings  # noqa: E402
 from alignment.reward_training import train_reward  # noqa: E402
@@ -192,6 +193,11 @@ def _evidence(passages: Sequence[Sequence[str]]) -> list[NumberedEvidence]:
     return found
 
 
+def say_progress(what: str, progress: StageProgress) -> None:
+    """Write over the line before."""
+    print(f"{what}: {progress.done}/{progress.total}", end="\r", file=sys.stderr, flush=True)
+
+
 def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train on three quarters of the questions, predict the fourth; the folds' predictions are put together."""
     from transformers import AutoTokenizer
@@ -219,9 +225,7 @@ def measure_set(name: str, args: argparse.Namespace) -> dict[str, Any]:
                     judgements=train,
                     held_out=test,
                     out_dir=Path(folder) / "reward",
-                    progress=lambda p, fold=fold: print(
-                        f"{name}, fold {fold}: {p.done}/{p.total}", end="\r", file=sys.stderr, flush=True
-                    ),
+                    progress=partial(say_progress, f"{name}, fold {fold}"),
                 )
             )
             model = RewardModel.load(Path(folder) / "reward")
@@ -288,7 +292,9 @@ class Predictions:
         """Accuracy, calibration, and what the scores have to do with length."""
         rng = np.random.default_rng(seed)
         perfect = [
-            expected_calibration_error(self.sure, (rng.random(len(self.sure)) < self.sure).astype(float))
+            expected_calibration_error(
+                self.sure, (rng.random(len(self.sure)) < self.sure).astype(float).tolist()
+            )
             for _ in range(200)
         ]
         return {

@@ -110,7 +110,7 @@ def _has_text(line: str) -> bool:
 def resident(process: psutil.Process) -> float:
     """Resident memory of a process and its children, in MB; pages that they share count for each."""
     family = [process, *process.children(recursive=True)]
-    return sum(member.memory_info().rss for member in family) / 1e6
+    return float(sum(member.memory_info().rss for member in family)) / 1e6
 
 
 def measure(args: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:

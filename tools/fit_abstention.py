@@ -33,6 +33,7 @@ from chatbot.abstention import measure
 from chatbot.evidence import EvidenceSelector
 from knowledge_base.embedder import SentenceTransformerEmbedder
 from knowledge_base.records import Passage
+from knowledge_base.sentence_vectors import SentenceVectors
 from ui.parts import EVIDENCE_ENCODER
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ class QuestionSet:
 def main(data: Path) -> None:
     """Fit, print the table, the coefficients and the threshold."""
     embedder = SentenceTransformerEmbedder()
-    selector = EvidenceSelector(SentenceTransformerEmbedder(tuned=EVIDENCE_ENCODER))
+    encoder = SentenceTransformerEmbedder(tuned=EVIDENCE_ENCODER)
     features: dict[str, Floats] = {}
     labels: dict[str, Floats] = {}
     for questions in (_read_squad(data), _read_nq(data), _read_written(data)):
@@ -62,6 +63,8 @@ def main(data: Path) -> None:
             f"{questions.name}: {len(questions.sections)} sections, {len(questions.questions)} questions",
             flush=True,
         )
+        # One for each set: sentences are remembered by chunk, and every set numbers its own.
+        selector = EvidenceSelector(SentenceVectors(encoder))
         rows = list(_measure_set(questions, embedder, selector))
         features[questions.name] = np.array([row[:-1] for row in rows])
         labels[questions.name] = np.array([row[-1] for row in rows])

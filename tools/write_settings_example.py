@@ -32,11 +32,8 @@ def sections() -> dict[str, type[Any]]:
     from ui.settings import Settings
 
     owners = [*dataclasses.fields(Settings), *dataclasses.fields(TrainingSettings)]
-    return {
-        f.name: f.default_factory
-        for f in owners
-        if isinstance(f.default_factory, type) and f.name != "training"
-    }
+    factories: list[tuple[str, Any]] = [(field.name, field.default_factory) for field in owners]
+    return {name: made for name, made in factories if isinstance(made, type) and name != "training"}
 
 
 def field_docs(owner: type[Any]) -> dict[str, str]:
