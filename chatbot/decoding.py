@@ -111,8 +111,8 @@ def _inverse_cdf(logits: Any, sampling: Sampling, uniform: Any) -> Any:
     if sampling.min_p > 0.0:
         # A share of the likeliest is that share to the power of 1/T once the temperature is applied.
         least = probs.amax(dim=-1, keepdim=True) * sampling.min_p ** (1 / sampling.temperature)
+        # What is left is not scaled up to 1: `top_p` counts the probability of everything, as where policies are trained (`alignment.rollouts`).
         probs = probs.masked_fill(probs < least, 0.0)
-        probs = probs / probs.sum(dim=-1, keepdim=True)
     order = None
     if top_p < 1.0:
         probs, order = probs.sort(dim=-1, descending=True)

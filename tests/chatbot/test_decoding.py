@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignment.rollouts import SamplingRule, draw_tokens
 from chatbot.decoding import TextPieces, TokenDrawer, is_looping
 from chatbot.fair_lock import FairLock
 from chatbot.records import Sampling
@@ -51,6 +52,21 @@ def test_what_the_model_finds_unlikely_is_not_drawn_at_any_temperature() -> None
     assert set(tokens) == {1, 3}
     expected = 0.3**0.25 / (0.3**0.25 + 0.5**0.25)
     assert tokens.count(1) / 4_000 == pytest.approx(expected, abs=0.03)
+
+
+def test_what_is_drawn_is_what_was_trained_when_both_limits_are_set() -> None:
+    """With 0.5, 0.3 and 0.2, `min_p` 0.5 and `top_p` 0.6 leave the two likeliest, in serving as in rollouts."""
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).repeat(500, 1)
+    rule = SamplingRule(
+        samples_per_prompt=1, max_new_tokens=1, temperature=1.0, top_p=0.6, min_p=0.5, end_ids=frozenset()
+    )
+
+    served = TokenDrawer(Sampling(temperature=1.0, top_p=0.6, min_p=0.5, seed=1), 500).draw(
+        logits, range(500)
+    )[0]
+    trained, _ = draw_tokens(logits, rule, torch.Generator().manual_seed(1))
+
+    assert set(served) == set(trained.tolist()) == {0, 1}
 
 
 def test_logprobs_are_at_temperature_one() -> None:
