@@ -69,6 +69,8 @@ def describe(prompt: str, completion: str) -> tuple[float, ...]:
         _known(tuple(read.evidence.values())),
     )
     cited = cited_numbers(completion)
+    # A number that leads nowhere is repaired or dropped before anybody sees it; as a rank it would be farther out than any.
+    ranks = [number - 1 for number in cited if 1 <= number <= len(read.evidence)]
     return (
         0.0,
         math.log1p(len(words)),
@@ -79,7 +81,7 @@ def describe(prompt: str, completion: str) -> tuple[float, ...]:
         share(len(asked & said), len(said)),
         float(not cited),
         float(len(cited)),
-        share(min(cited, default=1) - 1, max(len(read.evidence) - 1, 1)),
+        share(min(ranks, default=0), max(len(read.evidence) - 1, 1)),
         _repeated(words),
         share(len(said - known - asked), len(said)),
         float(bool(re.search(r"\d", text))),

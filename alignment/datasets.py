@@ -22,6 +22,7 @@ from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import (
     DatasetSnapshot,
     ProgressFn,
+    RankedCompletions,
     RolloutPrompt,
     StageProgress,
 )
@@ -126,14 +127,14 @@ def build_snapshot(
         waiting,
         lambda done: progress(StageProgress(stage="snapshot", done=done, total=total, note="judgements")),
     )
-    report = _rate(judged, settings, seed, raters, known)
+    report, of_held_out = _rate(judged, settings, seed, raters, known)
     # Who was excluded by a reviewer may have given demonstrations only, or judged held-out questions only: then there is no estimate.
     left_out_people = {rater.labeler_id for rater in report.quarantined} | set(
         known.excluded if known else ()
     )
     if left_out_people:
         judged = reader.read(waiting, quarantined=left_out_people)
-    judged.weigh(report.weights())
+    _weigh(judged, report, of_held_out, settings, seed, raters, known)
     examples, left_out = make_examples(
         chosen,
         prepare,
@@ -173,8 +174,12 @@ def _rate(
     seed: int,
     raters: RaterSettings | None,
     known: KnownRaters | None,
-) -> RaterReport:
-    """Weigh people by what they said of the questions that may be learned from: the others stay a measure of what was learned."""
+) -> tuple[RaterReport, RaterReport]:
+    """What is known of people, for each side.
+
+    What is learned weighs people by what they said of the questions that may be learned from: the others stay a measure of what was learned. The judge learns from those
+    others, where somebody could have said all they ever said: it weighs people by everything.
+    """
     from alignment.raters import estimate_raters  # loads torch
 
     rows = [
@@ -182,7 +187,33 @@ def _rate(
         for row in judged.rankings
         if not is_held_out(row.question_id, share=settings.held_out_share, seed=seed)
     ]
-    return estimate_raters(rows, raters, known)
+    return estimate_raters(rows, raters, known), estimate_raters(judged.rankings, raters, known)
+
+
+def _weigh(
+    judged: JudgedRows,
+    report: RaterReport,
+    of_held_out: RaterReport,
+    settings: DatasetSettings,
+    seed: int,
+    raters: RaterSettings | None,
+    known: KnownRaters | None,
+) -> None:
+    """Nobody has more than their share of either side."""
+    from alignment.raters import weights_of
+
+    sides: dict[bool, list[RankedCompletions]] = {False: [], True: []}
+    for row in judged.rankings:
+        sides[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)].append(row)
+    weights = {
+        False: weights_of(report, sides[False], raters, known),
+        True: weights_of(of_held_out, sides[True], raters, known),
+    }
+    judged.weigh(
+        lambda row: weights[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)][
+            row.labeler_id
+        ]
+    )
 
 
 def _choose(

@@ -29,9 +29,6 @@ from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion, RankedCompletions
 from alignment.rollouts import SamplingRule, completion_texts, sample_completions
 
-LABELER = "demonstrations"
-"""Whose comparisons these are; no person's id."""
-
 
 def rank_demonstrations(
     rows: Sequence[PromptCompletion], *, policy_dir: Path, samples: int, weight: float, sampling: PpoSettings
@@ -62,7 +59,7 @@ def rank_demonstrations(
                 completions=(row.completion, text),
                 ranking=((0,), (1,)),
                 question_id=row.question_id,
-                labeler_id=LABELER,
+                labeler_id=row.labeler_id,
                 weight=weight / len(others),
             )
             for text in others

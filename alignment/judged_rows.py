@@ -13,7 +13,7 @@ Knows nothing of files, splits or trainers. Different from an export of votes:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -56,11 +56,12 @@ class JudgedRows:
     until: datetime = NEVER
     """Of all judgements seen, those left out included."""
 
-    def weigh(self, weights: Mapping[str, float]) -> None:
-        """Multiply the weights of rankings by their labelers'; people without one keep theirs."""
-        self.rankings = [
-            replace(row, weight=row.weight * weights.get(row.labeler_id, 1.0)) for row in self.rankings
-        ]
+    def weigh(self, weight_of: Callable[[RankedCompletions], float]) -> None:
+        """Multiply the weights of rankings by their labelers'; those of no weight are left out and counted."""
+        weighed = [replace(row, weight=row.weight * weight_of(row)) for row in self.rankings]
+        self.rankings = [row for row in weighed if row.weight > 0]
+        if len(self.rankings) < len(weighed):
+            self.left_out["rater in quarantine"] += len(weighed) - len(self.rankings)
 
 
 class JudgementReader:
@@ -142,6 +143,7 @@ class JudgementReader:
                 completion=completion,
                 question_id=self._key_of(judgement.question),
                 origin="demonstration",
+                labeler_id=judgement.user_id,
             )
         )
         return ""
@@ -268,6 +270,9 @@ def _add_ranking(judgement: Judgement, prompt: str, key: str, rows: JudgedRows) 
         judged((texts[0],), (), judgement.label, 1.0)
         return ""
     merged = _merge_equal_texts(texts, judgement.ranking)
+    if merged is None and judgement.both_bad:
+        judged((texts[0],), (), False, 1.0)  # they do not differ, but that they are bad was said
+        return ""
     if merged is None:
         return "identical answers"
     completions, ranking = merged

@@ -37,22 +37,37 @@ class LengthEffect:
     """(M, F) nats per unit of a term."""
     means: tuple[float, ...]
     """(F,) of the terms."""
+    shortest: int
+    """Words of the shortest answer it was fitted to; fewer are worth as much."""
+    longest: int
+    """Words of the longest one: nothing is known of longer ones, and a line that is drawn on pays hundreds of words without bound."""
 
     def of(self, completion: str) -> tuple[float, ...]:
         """(M,) what its length is worth to each member, in nats; nothing for a refusal, whose length nobody chose."""
         if is_refusal(completion):
             return (0.0,) * len(self.weights)
-        terms = [value - mean for value, mean in zip(_terms(completion), self.means, strict=True)]
+        n_words = min(max(count_words(completion), self.shortest), self.longest)
+        terms = [value - mean for value, mean in zip(_terms(n_words), self.means, strict=True)]
         return tuple(sum(w * t for w, t in zip(row, terms, strict=True)) for row in self.weights)
 
     def to_json(self) -> dict[str, Any]:
         """A value for JSON; `from_json` reads it."""
-        return {"weights": [list(row) for row in self.weights], "means": list(self.means)}
+        return {
+            "weights": [list(row) for row in self.weights],
+            "means": list(self.means),
+            "shortest": self.shortest,
+            "longest": self.longest,
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> LengthEffect:
         """What `to_json` wrote."""
-        return cls(weights=tuple(tuple(row) for row in value["weights"]), means=tuple(value["means"]))
+        return cls(
+            weights=tuple(tuple(row) for row in value["weights"]),
+            means=tuple(value["means"]),
+            shortest=value["shortest"],
+            longest=value["longest"],
+        )
 
 
 def fit_length_effect(completions: Sequence[str], scores: Sequence[Sequence[float]]) -> LengthEffect:
@@ -65,18 +80,27 @@ def fit_length_effect(completions: Sequence[str], scores: Sequence[Sequence[floa
     kept = [at for at, text in enumerate(completions) if not is_refusal(text)]
     members = len(scores[0]) if scores else 1
     if not kept:
-        return LengthEffect(weights=((0.0,) * len(_terms("")),) * members, means=(0.0,) * len(_terms("")))
-    terms: NDArray[np.float64] = np.array([_terms(completions[at]) for at in kept])
+        none = (0.0,) * len(_terms(0))
+        return LengthEffect(weights=(none,) * members, means=none, shortest=0, longest=0)
+    lengths = [count_words(completions[at]) for at in kept]
+    terms: NDArray[np.float64] = np.array([_terms(n_words) for n_words in lengths])
     means = terms.mean(axis=0)
     centred = terms - means
     found = np.array([scores[at] for at in kept], dtype=np.float64)
     gram = centred.T @ centred + _PENALTY * len(kept) * np.eye(centred.shape[1])
     weights = np.linalg.solve(gram, centred.T @ (found - found.mean(axis=0))).T  # (M, F)
     return LengthEffect(
-        weights=tuple(tuple(map(float, row)) for row in weights), means=tuple(map(float, means))
+        weights=tuple(tuple(map(float, row)) for row in weights),
+        means=tuple(map(float, means)),
+        shortest=min(lengths),
+        longest=max(lengths),
     )
 
 
-def _terms(completion: str) -> tuple[float, ...]:
-    n_words = len(_WORD.findall(strip_citations(completion)))
+def count_words(completion: str) -> int:
+    """Without citations."""
+    return len(_WORD.findall(strip_citations(completion)))
+
+
+def _terms(n_words: int) -> tuple[float, ...]:
     return (math.log1p(n_words), *(max(0, n_words - knot) / 100 for knot in _KNOTS))

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from alignment.rater_records import RaterSettings
 
-_ROUNDS = 200
+_ROUNDS = 500
 _TOLERANCE = 1e-9
 
 
 def cap_influence(
     weights: Mapping[str, float],
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
     settings: RaterSettings,
     teams: Mapping[str, Sequence[str]],
 ) -> dict[str, float]:
@@ -26,46 +26,55 @@ def cap_influence(
     Args:
         weights: Of one judgement, by rater.
         counts: Judgements by rater.
-        settings: `person_share` and `team_share`; they are raised, to twice an equal share of a person and 1.2 times that of a team, where there are too few people or teams for them.
-        teams: Groups of each person; people without any are a team each.
+        settings: `person_share` and `team_share`; they are raised, to twice an equal share of a person and 1.2 times that of a team, where there are too few people or teams for them,
+            and a team's is never below its share of the people.
+        teams: Groups of each person; people without any are a team each, and a group of everybody is none.
     """
     totals = {name: weights[name] * counts[name] for name in weights}
     active = [name for name in totals if totals[name] > 0]
     if not active:
         return dict(weights)
-    members: dict[str, list[str]] = defaultdict(list)
-    for name in active:
-        for team in teams.get(name, ()):
-            members[team].append(name)
-    capped = _cap(totals, [[name] for name in active], _at_least(settings.person_share, 2 / len(active)))
-    several = [group for group in members.values() if len(group) > 1]
-    units = len(several) + len(set(active) - {name for group in several for name in group})
-    if units > 1:
-        capped = _cap(capped, several, _at_least(settings.team_share, 1.2 / units))
+    capped = _cap(totals, [*_people(active, settings), *_teams(active, settings, teams)])
     scale = sum(counts.values()) / sum(capped.values())
     return {name: scale * capped[name] / counts[name] for name in weights}
 
 
-def _at_least(share: float, feasible: float) -> float:
-    return max(share, min(1.0, feasible))
+def _people(active: Sequence[str], settings: RaterSettings) -> list[tuple[list[str], float]]:
+    limit = max(settings.person_share, min(1.0, 2 / len(active)))
+    return [([name], limit) for name in active]
 
 
-def _cap(totals: Mapping[str, float], groups: Sequence[Sequence[str]], limit: float) -> dict[str, float]:
-    """Totals with each group at most at this share of their sum, those above it all at the same height."""
+def _teams(
+    active: Sequence[str], settings: RaterSettings, teams: Mapping[str, Sequence[str]]
+) -> list[tuple[list[str], float]]:
+    members: dict[str, list[str]] = defaultdict(list)
+    for name in active:
+        for team in sorted(set(teams.get(name, ()))):
+            members[team].append(name)
+    several = [group for _, group in sorted(members.items()) if 1 < len(group) < len(active)]
+    units = len(several) + len(set(active) - {name for group in several for name in group})
+    # A team of nearly all people would otherwise be held down so far that the one who is in none decides.
+    return [
+        (group, max(settings.team_share, min(1.0, 1.2 / units), len(group) / len(active)))
+        for group in several
+    ]
+
+
+def _cap(totals: Mapping[str, float], groups: Sequence[tuple[list[str], float]]) -> dict[str, float]:
+    """Totals with each group at most at its share of their sum.
+
+    People and teams together: to hold down a team raises the share of those who are in none, and people can be in several.
+    """
     capped = dict(totals)
-    # Each round lowers the whole, so the share is checked again; it converges geometrically.
     for _ in range(_ROUNDS):
-        whole = sum(capped.values())
-        above = [
-            group
-            for group in groups
-            if sum(capped[name] for name in group) > limit * whole * (1 + _TOLERANCE)
-        ]
-        if not above:
+        settled = True
+        for group, limit in groups:
+            whole, own = sum(capped.values()), sum(capped[name] for name in group)
+            if limit < 1 and own > limit * whole * (1 + _TOLERANCE):
+                settled = False
+                factor = limit * (whole - own) / ((1 - limit) * own)
+                for name in group:
+                    capped[name] *= factor
+        if settled:
             break
-        for group in above:
-            own = sum(capped[name] for name in group)
-            factor = limit * whole / own
-            for name in group:
-                capped[name] *= factor
     return capped

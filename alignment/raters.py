@@ -7,7 +7,9 @@ answers, because two employees rarely judge the same answer, and the likelihood 
 
     P(judgement j of rater u) = pi_u P(j | shared taste) + (1 - pi_u) P(j | guess of u)
 
-A guess of u has u's own shares of ties and of thumbs up and no opinion of the answers, so who always clicks "up" proves nothing either way. By expectation
+A guess of u has u's own shares of ties and of thumbs up and no opinion of the answers, so who always clicks "up" proves nothing either way. Who means it has
+habits too: how readily u calls two answers equal, and how much u asks of an answer before the thumb goes up, are u's own, or everybody with another habit than
+most would look like somebody who does not look. By expectation
 maximisation: the taste is fitted with each judgement weighted by the probability that it was meant; pi_u has a Beta prior and is integrated on a grid, which
 gives an interval as well.
 
@@ -26,6 +28,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
@@ -45,6 +48,10 @@ _OPPOSITE = 0.35
 """Who agrees with the shared taste less often does not guess."""
 _GUESS_STRENGTH = 4.0
 """A rater's own shares of ties and thumbs up are drawn to everybody's by so many judgements."""
+_HABITS = np.linspace(-3.0, 3.0, 13)
+"""How far a rater's ln nu and threshold of thumbs may lie from everybody's; each with a standard normal prior."""
+_CHANCE = 0.6
+"""Who agrees more often than that and still seems to guess is told so in other words: they agree where anybody would."""
 
 
 def estimate_raters(
@@ -70,7 +77,7 @@ def estimate_raters(
         for name in by_rater
     }
     if settings.enabled:
-        counts = {name: len(numbers) for name, numbers in by_rater.items()}
+        counts = _counts(judgements)
         weights = cap_influence(weights, counts, settings, known.teams)
     raters = [replace(found[name], weight=weights[name], reason=reasons[name]) for name in by_rater]
     agreement, n_shared, disagreements = compare_raters(judgements)
@@ -87,6 +94,38 @@ def estimate_raters(
         least_reliable=round(report.raters[0].reliability, 2),
     )
     return report
+
+
+def weights_of(
+    report: RaterReport,
+    judgements: Sequence[RankedCompletions],
+    settings: RaterSettings | None = None,
+    known: KnownRaters | None = None,
+) -> dict[str, float]:
+    """Weights for other judgements than those that people were estimated by: each person's share is counted among these.
+
+    Args:
+        report: What is known of people; of those who are not in it, nothing is.
+        judgements: To be weighed.
+        settings: See `RaterSettings`.
+        known: See `KnownRaters`.
+    """
+    settings, known = settings or RaterSettings(), known or KnownRaters()
+    counts, found = _counts(judgements), {rater.labeler_id: rater for rater in report.raters}
+    weights = {}
+    for name in counts:
+        left_out = name in known.excluded or (name in found and found[name].reason)
+        reliability = found[name].reliability if name in found else settings.prior_reliability
+        weights[name] = 0.0 if left_out else reliability if settings.enabled else 1.0
+    return cap_influence(weights, counts, settings, known.teams) if settings.enabled else weights
+
+
+def _counts(judgements: Sequence[RankedCompletions]) -> dict[str, float]:
+    """Judgements by rater; what one click became counts once."""
+    counts: dict[str, float] = defaultdict(float)
+    for judgement in judgements:
+        counts[judgement.labeler_id] += judgement.weight
+    return dict(sorted(counts.items()))
 
 
 def _numbers_by_rater(judgements: Sequence[RankedCompletions]) -> dict[str, list[int]]:
@@ -107,9 +146,12 @@ class _Estimation:
     ) -> None:
         self._by_rater = by_rater
         self._settings = settings
-        self._data, _, _ = standardise(read_traits([replace(j, weight=1.0) for j in judgements]))
+        self._data, _, _ = standardise(read_traits(judgements))
         self._start = start_of(self._data)
-        self._guess = _guesses(self._data, by_rater)
+        self._counts = _counts(judgements)
+        self._shares: Array = np.array([judgement.weight for judgement in judgements])
+        """(N,) 1, or less where several rows are one click."""
+        self._guess = _guesses(self._data, by_rater, torch.from_numpy(self._shares))
 
     def run(self) -> dict[str, RaterEstimate]:
         """Estimates without weights, by rater."""
@@ -119,42 +161,45 @@ class _Estimation:
         for _ in range(self._settings.rounds):
             data = replace(self._data, weights=torch.from_numpy(self._capped(meant)))
             # Anew each round: without the noise of those who guess, a taste may be stronger.
-            said, agrees = self._predict(data, choose_penalty(data, self._start))
+            said, agrees = self._predict(data, choose_penalty(data, self._start), meant)
             for numbers in self._by_rater.values():
-                posterior = self._posterior(said[numbers], self._guess[numbers])
-                meant[numbers] = _meant(said[numbers], self._guess[numbers], posterior)
+                meant[numbers] = _meant(said[numbers], self._guess[numbers], self._posterior(said, numbers))
         return {
-            name: _estimate(
-                name, self._posterior(said[numbers], self._guess[numbers]), len(numbers), agrees[name]
-            )
+            name: _estimate(name, self._posterior(said, numbers), round(self._counts[name]), agrees[name])
             for name, numbers in self._by_rater.items()
         }
 
     def _capped(self, meant: Array) -> Array:
         """Weights (N,) of the fit: nobody may be most of the taste that they are measured by."""
-        counts = {name: len(numbers) for name, numbers in self._by_rater.items()}
-        means = {name: float(meant[numbers].mean()) for name, numbers in self._by_rater.items()}
-        capped = cap_influence(means, counts, self._settings, {})
-        weights = meant.copy()
+        weights: Array = meant * self._shares
+        means = {
+            name: float(weights[numbers].sum()) / self._counts[name]
+            for name, numbers in self._by_rater.items()
+        }
+        capped = cap_influence(means, self._counts, self._settings, {})
         for name, numbers in self._by_rater.items():
             weights[numbers] *= capped[name] / means[name]
         return weights
 
-    def _predict(self, data: TraitData, penalty: float) -> tuple[Array, dict[str, float | None]]:
-        """Log-likelihood (N,) of each judgement under a fit to other questions, and each rater's agreement with it."""
+    def _predict(
+        self, data: TraitData, penalty: float, meant: Array
+    ) -> tuple[Array, dict[str, float | None]]:
+        """Log-likelihood (N,) of each judgement under a fit to other questions and its rater's habits, and each rater's agreement with it."""
         n = len(data.weights)
-        total = torch.zeros(n, dtype=torch.float64)
+        compared = torch.zeros(len(_HABITS), n, dtype=torch.float64)
+        rated = torch.zeros_like(compared)
         same, decided = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
         for fold in range(FOLDS):
             inside = data.only(data.folds == fold)
             weights, scalars = fit_weights(data.only(data.folds != fold), penalty, self._start)
+            worth = inside.pair_shares * data.free[inside.pair_owners]
             with torch.no_grad():
-                pairs, ratings = said_log_probs(inside, weights, scalars)
                 scores = inside.traits @ weights
-            total.index_add_(
-                0, inside.pair_owners, pairs * inside.pair_shares * data.free[inside.pair_owners]
-            )
-            total.index_add_(0, inside.rating_owners, ratings)
+                for row, habit in enumerate(_HABITS):
+                    moved = scalars + torch.tensor([habit, habit, 0.0], dtype=torch.float64)
+                    pairs, ratings = said_log_probs(inside, weights, moved)
+                    compared[row].index_add_(0, inside.pair_owners, pairs * worth)
+                    rated[row].index_add_(0, inside.rating_owners, ratings)
             difference = scores[inside.pairs[:, 0]] - scores[inside.pairs[:, 1]]
             counts = ((inside.pairs[:, 2] != TIE) & (difference != 0)).double() * inside.pair_shares
             won = (difference > 0) == (inside.pairs[:, 2] == FIRST_WINS)
@@ -164,32 +209,54 @@ class _Estimation:
         for name, numbers in self._by_rater.items():
             n_decided = float(decided[list(numbers)].sum())
             agrees[name] = float(same[list(numbers)].sum()) / n_decided if n_decided else None
-        return total.numpy(), agrees
+        return self._with_habits(compared.numpy(), meant) + self._with_habits(rated.numpy(), meant), agrees
 
-    def _posterior(self, said: Array, guess: Array) -> Array:
-        """Probabilities on `_GRID` of a rater's pi, (G,)."""
-        settings = self._settings
+    def _with_habits(self, said: Array, meant: Array) -> Array:
+        """Log-likelihood (N,) at the habit that each rater's meant judgements make most likely.
+
+        Args:
+            said: (H, N) under each of `_HABITS`.
+            meant: (N,) how surely each judgement was.
+        """
+        likely: Array = said[len(_HABITS) // 2].copy()
+        for numbers in self._by_rater.values():
+            own = said[:, numbers]
+            best = np.argmax(own @ (meant * self._shares)[numbers] - _HABITS**2 / 2)
+            likely[numbers] = own[best]
+        return likely
+
+    def _posterior(self, all_said: Array, numbers: Sequence[int]) -> Array:
+        """Probabilities on `_GRID` of the pi of a rater with these judgements, (G,)."""
+        settings, said, guess = self._settings, all_said[numbers], self._guess[numbers]
         alpha = settings.prior_reliability * settings.prior_strength
         beta = settings.prior_strength - alpha
         log = (alpha - 1) * np.log(_GRID) + (beta - 1) * np.log1p(-_GRID)
-        log += np.logaddexp(np.log(_GRID)[:, None] + said, np.log1p(-_GRID)[:, None] + guess).sum(axis=1)
+        each = np.logaddexp(np.log(_GRID)[:, None] + said, np.log1p(-_GRID)[:, None] + guess)
+        log += each @ self._shares[numbers]
         weights = np.exp(log - log.max())
         posterior: Array = weights / weights.sum()
         return posterior
 
 
-def _guesses(data: TraitData, by_rater: Mapping[str, Sequence[int]]) -> Array:
-    """Log-likelihood (N,) of each judgement by somebody with its rater's shares of ties and thumbs up who does not look at answers."""
+def _guesses(data: TraitData, by_rater: Mapping[str, Sequence[int]], shares: Tensor) -> Array:
+    """Log-likelihood (N,) of each judgement by somebody with its rater's shares of ties and thumbs up who does not look at answers.
+
+    Args:
+        data: All judgements.
+        by_rater: Their numbers.
+        shares: (N,) what each counts.
+    """
     tie_rate, up_rate = data.rates()
     log = torch.zeros(len(data.weights), dtype=torch.float64)
     for numbers in by_rater.values():
         mine = torch.zeros(len(log), dtype=torch.bool)
         mine[list(numbers)] = True
         own = data.only(mine)
-        ties = float((own.pair_shares * (own.pairs[:, 2] == TIE)).sum())
-        tie = (ties + _GUESS_STRENGTH * tie_rate) / (float(own.pair_shares.sum()) + _GUESS_STRENGTH)
-        ups = float((own.labels > 0).sum())
-        up = (ups + _GUESS_STRENGTH * up_rate) / (len(own.labels) + _GUESS_STRENGTH)
+        worth, rated = own.pair_shares * shares[own.pair_owners], shares[own.rating_owners]
+        ties = float(worth[own.pairs[:, 2] == TIE].sum())
+        tie = (ties + _GUESS_STRENGTH * tie_rate) / (float(worth.sum()) + _GUESS_STRENGTH)
+        ups = float(rated[own.labels > 0].sum())
+        up = (ups + _GUESS_STRENGTH * up_rate) / (float(rated.sum()) + _GUESS_STRENGTH)
         tie, up = (min(max(share, 0.01), 0.99) for share in (tie, up))
         pairs = torch.where(own.pairs[:, 2] == TIE, math.log(tie), math.log((1 - tie) / 2))
         log.index_add_(0, own.pair_owners, pairs.double() * own.pair_shares * data.free[own.pair_owners])
@@ -231,8 +298,15 @@ def _reason(rater: RaterEstimate, settings: RaterSettings, known: KnownRaters) -
     ):
         return ""
     if rater.agrees is None:
-        return f"{rater.n_judgements} thumbs say nothing of the answers: at most {rater.high:.0%} of them seem meant"
-    seems = "the opposite of what others prefer" if rater.agrees < _OPPOSITE else "no better than chance"
+        return f"{rater.n_judgements} ties and thumbs say nothing of the answers: at most {rater.high:.0%} of them seem meant"
+    if rater.agrees < _OPPOSITE:
+        seems = "the opposite of what others prefer"
+    else:
+        seems = (
+            "no better than chance"
+            if rater.agrees <= _CHANCE
+            else "hardly more than somebody who does not look"
+        )
     return (
         f"{rater.n_judgements} judgements agree with the others' taste in {rater.agrees:.0%} of the choices, {seems}: "
         f"at most {rater.high:.0%} of them seem meant"

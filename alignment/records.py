@@ -59,6 +59,8 @@ class PromptCompletion:
     completion: str
     question_id: str
     origin: Literal["demonstration", "derived", "unanswerable"]
+    labeler_id: str = ""
+    """Who wrote a demonstration; empty for what nobody wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,8 +104,16 @@ class EncodedJudgements:
     """Weighted share of thumbs up among ratings; 0.5 without ratings."""
 
 
-def encode_judgements(judgements: Sequence[RankedCompletions], encoder: Encoder) -> EncodedJudgements:
-    """Tokenise judgements, grouped by prompt; weights are scaled to a mean of 1 per judgement.
+def encode_judgements(
+    judgements: Sequence[RankedCompletions], encoder: Encoder, unit: float | None = None
+) -> EncodedJudgements:
+    """Tokenise judgements, grouped by prompt.
+
+    Args:
+        judgements: What was said.
+        encoder: Text to tokens.
+        unit: The weight that counts as 1; None takes the mean of these judgements. A part of a whole is given the mean of the whole, so that
+            what counts little there counts little here.
 
     Raises:
         ValueError: a judgement with a ranking that does not name its completions, or a rating without a label.
@@ -113,8 +121,7 @@ def encode_judgements(judgements: Sequence[RankedCompletions], encoder: Encoder)
     open_elements: dict[str, tuple[Element, dict[str, int]]] = {}
     elements: list[Element] = []
     n_dropped = n_cut = 0
-    total = sum(judgement.weight for judgement in judgements)
-    scale = len(judgements) / total if total > 0 else 1.0
+    unit = unit or mean_weight(judgements)
     for judgement in judgements:
         encoded = [encoder.completion(text) for text in judgement.completions]
         if any(ids is None for ids in encoded):
@@ -131,8 +138,14 @@ def encode_judgements(judgements: Sequence[RankedCompletions], encoder: Encoder)
                 element.completions.append(ids)
                 element.offsets.append(encoder.offset(judgement.prompt, text))
             places.append(indices[text])
-        _add_judgement(element, judgement, places, scale)
+        _add_judgement(element, judgement, places, 1 / unit)
     return EncodedJudgements(elements=elements, n_dropped=n_dropped, n_cut=n_cut, **_rates(elements))
+
+
+def mean_weight(judgements: Sequence[RankedCompletions]) -> float:
+    """Of one of them; 1 where none weighs anything."""
+    total = sum(judgement.weight for judgement in judgements)
+    return total / len(judgements) if total > 0 else 1.0
 
 
 def _find_element(
@@ -239,7 +252,7 @@ class JudgementCollator:
     """Elements, as dictionaries from a dataset, to a batch with shared prompts and flat judgement tensors.
 
     Adds to `lay_out`: `offsets` (B, K, M), 0 where there is no completion; `member_weights` (B, M); `pairs` (P, 4) int64 of element, first, second, outcome; `pair_weights` (P,); `ratings` (R, 2) int64 of element,
-    completion; `rating_labels` (R,); `rating_weights` (R,); `n_judgements` ().
+    completion; `rating_labels` (R,); `rating_weights` (R,).
     """
 
     pad_id: int
@@ -267,5 +280,4 @@ class JudgementCollator:
             "rating_weights": torch.tensor(
                 [r[2] for row in rows for r in row["ratings"]], dtype=torch.float32
             ),
-            "n_judgements": torch.tensor(float(sum(row["n_judgements"] for row in rows))),
         }

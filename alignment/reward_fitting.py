@@ -112,12 +112,12 @@ def fit_language_model(
             "member_weights": list(share_of[element.question_id]),
             "pairs": [list(map(float, pair)) for pair in element.pairs],
             "ratings": [list(map(float, rating)) for rating in element.ratings],
-            "n_judgements": float(element.n_judgements),
             "length": element.n_tokens,
         }
         for element in encoded.elements
         if element.pairs or element.ratings
     ]
+    n_judgements = sum(element.n_judgements for element in encoded.elements)
     trainer = JudgementTrainer(
         model=model,
         args=_trainer_settings(settings, out_dir, len(rows)),
@@ -126,6 +126,7 @@ def fit_language_model(
         processing_class=tokenizer,
         callbacks=[ProgressCallback("reward", progress)],
         shares_prompts=shares_prompts,
+        judgements_per_element=n_judgements / len(rows),
     )
     trainer.remove_callback(
         PrinterCallback

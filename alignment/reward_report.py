@@ -40,21 +40,26 @@ def measure_judgements(
         "n_held_out": float(n_judgements),
     }
     pairs = [
-        _is_right(score, pair)
+        (_is_right(score, pair), pair[3])
         for element, score in zip(elements, scores, strict=True)
         for pair in element.pairs
         if pair[2] != TIE
     ]
-    if pairs:
-        metrics["held_out_pair_accuracy"] = sum(pairs) / len(pairs)
+    if any(weight for _, weight in pairs):
+        metrics["held_out_pair_accuracy"] = _weighted_mean(pairs)
     ratings = [
-        float((calibration.scale * score[index] > calibration.threshold) == (label > 0))
+        (float((calibration.scale * score[index] > calibration.threshold) == (label > 0)), weight)
         for element, score in zip(elements, scores, strict=True)
-        for index, label, _ in element.ratings
+        for index, label, weight in element.ratings
     ]
-    if ratings:
-        metrics["held_out_rating_accuracy"] = sum(ratings) / len(ratings)
+    if any(weight for _, weight in ratings):
+        metrics["held_out_rating_accuracy"] = _weighted_mean(ratings)
     return metrics
+
+
+def _weighted_mean(values: Sequence[tuple[float, float]]) -> float:
+    """Of (value, weight): a judgement counts as much here as in the likelihood beside it."""
+    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
 
 
 def _is_right(scores: Sequence[float], pair: tuple[int, int, int, float]) -> float:

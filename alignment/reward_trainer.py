@@ -68,9 +68,12 @@ class JudgementTrainer(QuietTrainerMixin, RewardTrainer):
     The scalars live on the model (`model.likelihood`) because the training loop zeroes gradients through the model.
     """
 
-    def __init__(self, *args: Any, shares_prompts: bool, **kwargs: Any) -> None:
-        """As `RewardTrainer`; `shares_prompts` says how completions are scored."""
+    def __init__(
+        self, *args: Any, shares_prompts: bool, judgements_per_element: float, **kwargs: Any
+    ) -> None:
+        """As `RewardTrainer`; `shares_prompts` says how completions are scored, `judgements_per_element` what a loss is divided by."""
         self._shares_prompts = shares_prompts
+        self._judgements_per_element = judgements_per_element
         model = kwargs["model"]
         members = model.config.num_labels
         model.config.num_labels = 1  # TRL refuses a reward model with several scores; it never looks again
@@ -87,12 +90,15 @@ class JudgementTrainer(QuietTrainerMixin, RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,  # noqa: ARG002 -- transformers' signature
     ) -> Any:
-        """Mean negative log-likelihood per judgement, plus TRL's pull towards a mean score of zero where asked for."""
+        """Negative log-likelihood per judgement, plus TRL's pull towards a mean score of zero where asked for.
+
+        It is divided by what a full micro-batch holds on average, not by what this one holds: a judgement would weigh more the fewer
+        others its micro-batch has, so that memory would decide what is learned.
+        """
         learned = completion_scores(model, inputs, shares_prompts=self._shares_prompts)
         scores = learned + inputs["offsets"]
-        loss = self._unwrapped(model).likelihood.negative_log_likelihood(scores, inputs) / inputs[
-            "n_judgements"
-        ].clamp(min=1)
+        said = self._unwrapped(model).likelihood.negative_log_likelihood(scores, inputs)
+        loss = said / (self._judgements_per_element * self.args.per_device_train_batch_size)
         judged = learned[inputs["ends"] >= 0]
         if self.args.center_rewards_coefficient is not None:
             loss = loss + self.args.center_rewards_coefficient * (judged**2).mean()

@@ -20,6 +20,7 @@ import copy
 import dataclasses
 import json
 import math
+import random
 import shutil
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.reward_calibration import Calibration, fit_calibration, judged_scores, together
-from alignment.reward_dataset import Encoder, encode_judgements
+from alignment.reward_dataset import Encoder, encode_judgements, mean_weight
 from alignment.reward_ensemble import bootstrap_shares
 from alignment.reward_fitting import fit_language_model, leave_to_traits, load_classifier
 from alignment.reward_model import REWARD_FILE, RewardModel
@@ -150,7 +151,9 @@ def _set_aside(
     learned: list[RankedCompletions] = []
     aside: list[RankedCompletions] = []
     for judgement in judgements:
-        chosen = aside if is_held_out(judgement.question_id, share=share, seed=seed) else learned
+        # Not the id alone: with the seed of the snapshot every training question would fall on the same side again.
+        key = f"calibration:{judgement.question_id}"
+        chosen = aside if is_held_out(key, share=share, seed=seed) else learned
         chosen.append(judgement)
     return (learned, aside) if learned else (aside, [])
 
@@ -161,7 +164,7 @@ def _without_length(
     """The model's encoder, taking out what it makes of these judgements' lengths where the settings say so."""
     if settings.length == "learned":
         return model.encoder
-    answers = _evenly(_answers(judgements), 2048)
+    answers = _some(_answers(judgements), 2048)
     texts = [answer.completion for answer in answers]
     scores = model.score_members([answer.prompt for answer in answers], texts)
     return dataclasses.replace(model.encoder, length=fit_length_effect(texts, scores))
@@ -178,6 +181,7 @@ def _cross_calibrate(
 ) -> Calibration:
     """Of traits alone: on each twentieth of the questions, by fits to the others. Traits are learned in a second, so nothing has to be set aside."""
     parts = []
+    unit = mean_weight(judgements)
     penalty = model.encoder.traits[0].penalty
     places = [fold_of(judgement.question_id, CALIBRATION_FOLDS) for judgement in judgements]
     for fold in range(CALIBRATION_FOLDS):
@@ -192,7 +196,7 @@ def _cross_calibrate(
         partial = copy.copy(model)
         partial.encoder = encoder
         partial.encoder = _without_length(partial, others, settings)
-        elements = encode_judgements(inside, partial.encoder).elements
+        elements = encode_judgements(inside, partial.encoder, unit).elements
         parts.append(judged_scores(elements, mean_scores(partial, elements)))
     return fit_calibration(together(parts), model.calibration) if parts else model.calibration
 
@@ -205,9 +209,12 @@ def _answers(judgements: Sequence[RankedCompletions]) -> list[PromptCompletion]:
     ]
 
 
-def _evenly(rows: Sequence[PromptCompletion], most: int) -> Sequence[PromptCompletion]:
-    """An even sample where there are many."""
-    return rows[:: max(1, math.ceil(len(rows) / most))]
+def _some(rows: Sequence[PromptCompletion], most: int) -> Sequence[PromptCompletion]:
+    """A sample where there are many, the same for the same rows. Not every second one: rows that come in pairs would be sampled on one side."""
+    if len(rows) <= most:
+        return rows
+    chosen = random.Random(len(rows)).sample(range(len(rows)), most)  # noqa: S311 -- a choice, not a secret
+    return [rows[at] for at in sorted(chosen)]
 
 
 def _scale(
@@ -215,9 +222,9 @@ def _scale(
 ) -> tuple[list[float], float, float]:
     """Each member's mean (M,), the deviation of the members' mean, and their mean disagreement in that deviation.
 
-    Of an even sample of the anchors where there are many.
+    Of a sample of the anchors where there are many.
     """
-    chosen = _evenly(anchors, most)
+    chosen = _some(anchors, most)
     members = model.score_members([row.prompt for row in chosen], [row.completion for row in chosen])
     means = [fmean(column) for column in zip(*members, strict=True)]
     std = max(pstdev([fmean(row) for row in members]), 1e-3)

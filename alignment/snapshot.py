@@ -177,6 +177,7 @@ def _pair_to_json(row: PromptCompletion) -> dict[str, Any]:
         "completion": row.completion,
         "question_id": row.question_id,
         "origin": row.origin,
+        "labeler_id": row.labeler_id,
     }
 
 

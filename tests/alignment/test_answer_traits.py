@@ -59,6 +59,13 @@ def test_the_rank_of_the_first_citation_counts_down_the_evidence() -> None:
     assert traits("Ask your manager before you book. [2]")["first_citation_rank"] == 1
 
 
+@pytest.mark.parametrize("number", [0, 37, 95])
+def test_a_number_that_leads_nowhere_has_no_rank(number: int) -> None:
+    """People never see it; one of them among sixty judgements would decide what a rank is worth."""
+    assert traits(f"Ask your manager before you book. [{number}]")["first_citation_rank"] == 0
+    assert traits(f"Ask your manager before you book. [{number}] [2]")["first_citation_rank"] == 1
+
+
 def test_padding_is_words_of_its_own() -> None:
     """Neither the documents nor the question said it."""
     assert traits("Wonderful splendid greetings, colleague! 25 days. [1]")["own_words"] > 0.5

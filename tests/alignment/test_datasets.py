@@ -226,6 +226,32 @@ def test_who_judges_most_does_not_decide_for_all(tmp_path: Path) -> None:
     assert of_ana == pytest.approx(sum(row.weight for row in train) / 2, rel=0.01)
 
 
+def test_who_judges_only_what_is_held_out_does_not_decide_at_the_gates(tmp_path: Path) -> None:
+    """The judge learns from held-out questions alone, and which these are anybody could work out."""
+    questions = [f"{ASKED} {n}" for n in range(300)]
+    apart = {
+        held: [q for q in questions if is_held_out(question_id(q), share=0.3, seed=0) == held]
+        for held in (True, False)
+    }
+    pusher = [make_judgement(q, n=n, user_id="eve") for n, q in enumerate(apart[True][:60])]
+    honest = [
+        make_judgement(q, n=100 + 10 * k + n, user_id=f"u{k}")
+        for k in range(7)
+        for n, q in enumerate([*apart[False][k : k + 4], apart[True][60 + k]])
+    ]
+    held_out = _build(
+        tmp_path,
+        [*pusher, *honest],
+        settings=DatasetSettings(held_out_share=0.3, max_derived=0, max_derived_held_out=0),
+        permissions=allow(COMPANY, users=["eve", *(f"u{k}" for k in range(7))]),
+        seed=0,
+    ).held_out.judgements
+
+    assert {"eve"} < {row.labeler_id for row in held_out}
+    of_eve = sum(row.weight for row in held_out if row.labeler_id == "eve")
+    assert of_eve <= 0.2501 * sum(row.weight for row in held_out)
+
+
 def test_both_bad_is_a_tie_and_two_thumbs_down_of_one_weight(tmp_path: Path) -> None:
     """One click is one judgement."""
     bad = make_judgement(ASKED, "comparison", "a", "b", ranking=((0, 1),), both_bad=True)
@@ -235,6 +261,14 @@ def test_both_bad_is_a_tie_and_two_thumbs_down_of_one_weight(tmp_path: Path) -> 
         (row.completions, row.ranking, row.label) for row in rows
     ]
     assert sum(row.weight for row in rows) == pytest.approx(1.0)
+
+
+def test_both_bad_of_equal_answers_is_a_thumb_down(tmp_path: Path) -> None:
+    """There is nothing to compare, but it was said that they are bad."""
+    bad = make_judgement(ASKED, "comparison", "a", "a", ranking=((0, 1),), both_bad=True)
+    rows = _only_judged(tmp_path, bad).train.judgements
+
+    assert [(("a",), (), False, 1.0)] == [(r.completions, r.ranking, r.label, r.weight) for r in rows]
 
 
 def test_equal_answers_say_nothing(tmp_path: Path) -> None:

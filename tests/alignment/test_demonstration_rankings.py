@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from alignment.demonstration_rankings import LABELER, rank_demonstrations
+from alignment.demonstration_rankings import rank_demonstrations
 from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion, RankedCompletions
 from tests.alignment.ppo_fakes import save_tiny_models
@@ -25,7 +25,9 @@ def row(
     origin: Literal["demonstration", "derived", "unanswerable"] = "demonstration",
 ) -> PromptCompletion:
     """A row for SFT."""
-    return PromptCompletion(prompt=prompt, completion=completion, question_id=f"q {prompt}", origin=origin)
+    return PromptCompletion(
+        prompt=prompt, completion=completion, question_id=f"q {prompt}", origin=origin, labeler_id="ann"
+    )
 
 
 def ranked(rows: list[PromptCompletion], policy_dir: Path, **changes: Any) -> list[RankedCompletions]:
@@ -36,7 +38,7 @@ def ranked(rows: list[PromptCompletion], policy_dir: Path, **changes: Any) -> li
 
 
 def test_a_demonstration_wins_against_each_answer_of_the_model(policy_dir: Path) -> None:
-    """The comparisons of one demonstration share its weight and belong to its question, and to nobody."""
+    """The comparisons of one demonstration share its weight and belong to its question and to who wrote it."""
     found = ranked([row("How?"), row("Where?", "At the desk.")], policy_dir)
 
     assert [judgement.completions[0] for judgement in found] == ["Ask the desk [1]."] * 2 + [
@@ -44,7 +46,7 @@ def test_a_demonstration_wins_against_each_answer_of_the_model(policy_dir: Path)
     ] * 2
     assert all(judgement.ranking == ((0,), (1,)) for judgement in found)
     assert all(judgement.completions[1] != judgement.completions[0] for judgement in found)
-    assert {judgement.labeler_id for judgement in found} == {LABELER}
+    assert {judgement.labeler_id for judgement in found} == {"ann"}
     assert [judgement.question_id for judgement in found] == ["q How?"] * 2 + ["q Where?"] * 2
     assert sum(judgement.weight for judgement in found) == pytest.approx(1.0)
 

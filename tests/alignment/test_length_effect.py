@@ -44,6 +44,15 @@ def test_what_length_does_not_explain_stays() -> None:
     assert np.corrcoef(left, own)[0, 1] > 0.98
 
 
+def test_longer_answers_than_any_judged_are_worth_no_more() -> None:
+    """A line drawn on would pay four hundred words without bound, or punish them."""
+    for sign in (1, -1):
+        effect = fit_length_effect([text(n) for n in LENGTHS], [[sign * n / 30] for n in LENGTHS])
+
+        assert effect.of(text(2000)) == effect.of(text(max(LENGTHS)))
+        assert effect.of("") == effect.of(text(min(LENGTHS)))
+
+
 def test_members_are_fitted_one_by_one() -> None:
     """One likes long answers, one short ones."""
     scores = [[n / 30, -n / 30] for n in LENGTHS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import replace
 
@@ -10,15 +11,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignment.cycle_rewards import share_out
 from alignment.preferences import random_ranking
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
 from alignment.rater_records import KnownRaters, RaterEstimate, RaterReport, RaterSettings
-from alignment.raters import estimate_raters
+from alignment.raters import estimate_raters, weights_of
 from alignment.records import RankedCompletions
 from tests.alignment.test_trait_model import SENTENCES, prompt
 
 TEXTS = [f"{text} [{number}]" for number, text in enumerate(SENTENCES, start=1)]
+WORDS = [
+    "portal",
+    "hotel",
+    "manager",
+    "receipt",
+    "travel",
+    "limit",
+    "night",
+    "euros",
+    "week",
+    "holiday",
+    "invoice",
+    "budget",
+    "train",
+    "badge",
+    "parking",
+]
 
 
 def careful(name: str, n: int, rng: random.Random, noise: float = 0.1) -> list[RankedCompletions]:
@@ -119,6 +138,78 @@ def test_thumbs_that_are_always_up_prove_nothing_either_way() -> None:
     assert raters["always up"].reliability < min(raters[f"honest-{k}"].reliability for k in range(4))
 
 
+def judging(name: str, n: int, rng: random.Random, *, tied: float) -> list[RankedCompletions]:
+    """Likes short answers, never surely; calls two of them equal when they are hardly worse than one another."""
+    rows = []
+    for _ in range(n):
+        number, lengths = rng.randrange(10_000), [rng.randint(5, 60) for _ in range(2)]
+        texts = tuple(
+            f"{' '.join(rng.choice(WORDS) for _ in range(length))}. [{rng.randint(1, 4)}]"
+            for length in lengths
+        )
+        chance = rng.random()
+        better = (lengths[1] - lengths[0]) / 17 + math.log(chance / (1 - chance))
+        rows.append(
+            RankedCompletions(
+                prompt=prompt(number),
+                completions=texts,
+                ranking=((0, 1),) if abs(better) < tied else ((0,), (1,)) if better > 0 else ((1,), (0,)),
+                question_id=str(number),
+                labeler_id=name,
+            )
+        )
+    return rows
+
+
+def test_who_never_says_equal_is_not_taken_for_who_does_not_look() -> None:
+    """Six others say it of every other pair, with the same taste."""
+    rng = random.Random(0)
+    rows = [row for k in range(6) for row in judging(f"often-{k}", 60, rng, tied=1.2)]
+    raters = found(estimate_raters([*rows, *judging("never", 60, rng, tied=0.0)]))
+
+    assert raters["never"].reason == ""
+    assert raters["never"].reliability > 0.6
+
+
+def test_whose_thumb_seldom_goes_up_is_believed_as_much() -> None:
+    """Their bar is higher, and the answers that pass it are the same ones' best."""
+    rng = random.Random(0)
+    rows = [row for k in range(5) for row in thumbs(f"usual-{k}", 40, rng, honest=True)]
+    strict = [
+        replace(row, label=len(row.completions[0]) < 35, labeler_id="strict")
+        for row in thumbs("x", 40, rng, honest=True)
+    ]
+    raters = found(estimate_raters([*rows, *strict]))
+
+    assert raters["strict"].reliability > 0.7
+
+
+def test_both_bad_is_one_judgement() -> None:
+    """A tie and two thumbs down of one click count once, for the estimate and for being left out."""
+    rng = random.Random(0)
+    rows = [row for k in range(4) for row in careful(f"careful-{k}", 20, rng)]
+    clicks = []
+    for row in careful("cross", 4, rng):
+        first, second = row.completions[:2]
+        clicks += [
+            replace(row, completions=(first, second), ranking=((0, 1),), weight=1 / 3),
+            replace(row, completions=(first,), ranking=(), label=False, weight=1 / 3),
+            replace(row, completions=(second,), ranking=(), label=False, weight=1 / 3),
+        ]
+
+    assert found(estimate_raters([*rows, *clicks]))["cross"].n_judgements == 4
+
+
+def test_who_prefers_nothing_is_told_so() -> None:
+    """Ties alone are no thumbs."""
+    rng = random.Random(0)
+    rows = [row for k in range(5) for row in careful(f"careful-{k}", 40, rng)]
+    ties = [replace(row, ranking=((0, 1, 2),)) for row in careful("ties", 40, rng)]
+    reason = found(estimate_raters([*rows, *ties], RaterSettings(quarantine_below=0.99)))["ties"].reason
+
+    assert reason.startswith("40 ties and thumbs say nothing of the answers")
+
+
 def test_a_newcomer_is_neither_left_out_nor_sure() -> None:
     """Three judgements say little."""
     rng = random.Random(0)
@@ -204,6 +295,84 @@ def test_one_team_of_all_people_is_no_team() -> None:
     )
 
     assert weights == pytest.approx({"a": 1.0, "b": 1.0})
+
+
+@given(
+    people=st.lists(
+        st.tuples(st.integers(1, 300), st.frozensets(st.sampled_from(["all", "b", "c"]))),
+        min_size=2,
+        max_size=10,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_nobody_gains_so_much_by_the_caps_of_teams_that_they_decide(
+    people: list[tuple[int, frozenset[str]]],
+) -> None:
+    """Also where people are in several teams: a person's cap holds after those of the teams, and so does each team's."""
+    counts = {str(n): count for n, (count, _) in enumerate(people)}
+    teams = {str(n): sorted(names) for n, (_, names) in enumerate(people)}
+    weights = cap_influence(dict.fromkeys(counts, 1.0), counts, RaterSettings(), teams)
+
+    totals = {name: weights[name] * counts[name] for name in counts}
+    whole = sum(totals.values())
+    assert whole == pytest.approx(sum(counts.values()))
+    assert max(totals.values()) <= max(0.25, min(1.0, 2 / len(counts))) * whole * 1.001
+    for team in {name for names in teams.values() for name in names}:
+        members = [name for name in counts if team in teams[name]]
+        if 1 < len(members) < len(counts):
+            # Twelve tenths of an equal share are never more than of two units.
+            limit = max(0.6, len(members) / len(counts))
+            assert sum(totals[name] for name in members) <= limit * whole * 1.001
+
+
+def test_who_is_in_no_team_does_not_decide_for_all() -> None:
+    """Twenty people in one team with a hundred judgements each, and one outside with five: five judgements weigh as much as anybody's."""
+    counts = {f"t{n:02}": 100 for n in range(20)} | {"admin": 5}
+    teams = {name: ["staff"] for name in counts if name != "admin"}
+
+    weights = cap_influence(dict.fromkeys(counts, 1.0), counts, RaterSettings(), teams)
+
+    assert weights["admin"] * 5 / sum(counts.values()) == pytest.approx(1 / 21, rel=0.01)
+
+
+def test_overlapping_teams_are_capped_together() -> None:
+    """Everybody is in one, eight of ten in the other: everybody keeps a tenth, whatever the teams are called."""
+    counts = {str(n): 100 for n in range(10)}
+    for everybody, most in (("all", "engineering"), ("zeta", "engineering")):
+        teams = {name: [everybody, *([most] if int(name) < 8 else [])] for name in counts}
+        weights = cap_influence(dict.fromkeys(counts, 1.0), counts, RaterSettings(), teams)
+        assert weights == pytest.approx(dict.fromkeys(counts, 1.0))
+
+
+def test_others_judgements_are_weighed_by_what_is_known() -> None:
+    """Somebody unknown is believed like anybody new, somebody in quarantine not at all, and nobody has more than their share of these."""
+    report = estimate_raters(company(random.Random(0)))
+    rng = random.Random(9)
+    others = [
+        row
+        for name, n in (("careful-0", 10), ("clicking-0", 10), ("new", 400))
+        for row in careful(name, n, rng)
+    ]
+    others += [row for k in range(1, 7) for row in careful(f"careful-{k}", 10, rng)]
+
+    weights = weights_of(report, others)
+
+    assert weights["clicking-0"] == 0
+    total = sum(weights[row.labeler_id] for row in others)
+    assert 400 * weights["new"] == pytest.approx(0.25 * total, rel=0.01)
+
+
+def test_demonstrations_count_towards_a_persons_share() -> None:
+    """Ninety comparisons of one person's demonstrations beside ten judgements each of four others: a quarter becomes two fifths, five people being few."""
+    rng = random.Random(0)
+    rows = [row for k in range(4) for row in careful(f"careful-{k}", 10, rng)]
+    shown = [replace(row, weight=0.5) for row in careful("writer", 180, rng)]
+
+    shared = share_out([*rows, *shown], RaterSettings())
+
+    total = sum(row.weight for row in shared)
+    assert sum(r.weight for r in shared if r.labeler_id == "writer") == pytest.approx(0.4 * total, rel=0.01)
+    assert share_out([*rows, *shown], RaterSettings(enabled=False)) == [*rows, *shown]
 
 
 def test_disagreements_name_who_prefers_which() -> None:

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from alignment import reward_training
+from alignment.datasets import is_held_out
 from alignment.errors import TrainingError
 from alignment.padding import ensure_padding
 from alignment.records import PromptCompletion, RankedCompletions, StageResult
-from alignment.reward_dataset import Encoder, encode_judgements, lay_out
+from alignment.reward_dataset import Encoder, encode_judgements, lay_out, mean_weight
 from alignment.reward_fitting import load_classifier
 from alignment.reward_model import RewardModel, copy_for_scoring
+from alignment.reward_report import measure_judgements
 from alignment.reward_scoring import completion_scores, takes_shared_prompts
 from alignment.reward_settings import RewardSettings
 from alignment.reward_training import train_reward
@@ -174,6 +178,45 @@ def test_weights_are_relative(tmp_path: Path) -> None:
     assert encode_judgements(judgements, encoder) == encode_judgements(doubled, encoder)
 
 
+def test_a_part_of_judgements_counts_what_it_counts_in_the_whole(tmp_path: Path) -> None:
+    """Calibration reads them in parts: what weighs little must not weigh much because all beside it does."""
+    _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
+    encoder = Encoder(tokenizer, 128, "full")
+    light = [dataclasses.replace(j, weight=0.02) for j in _judgements(0, 1)]
+    whole = [*light, *_judgements(1, 1)]
+
+    (element,) = encode_judgements(light, encoder, mean_weight(whole)).elements
+    assert sum(weight for *_, weight in element.ratings) == pytest.approx(2 * 0.02 / 0.51)
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 2, 1])
+def test_memory_does_not_decide_what_a_judgement_weighs(micro_batch_size: int, tmp_path: Path) -> None:
+    """One prompt with seven judgements and seven with one: the same weights whatever a forward pass holds."""
+    rows = [
+        dataclasses.replace(_judgements(i, 1)[0], ranking=((0,), (1,)) if i == 7 else ((1,), (0,)))
+        for i in (*range(7), *[7] * 7)
+    ]
+    plain = {"traits": False, "members": 1, "batch_size": 8, "epochs": 3, "center_coefficient": 0.0}
+
+    def weights(size: int) -> dict[str, torch.Tensor]:
+        path = _train(tmp_path / str(size), rows, micro_batch_size=size, **plain).path
+        return load_file(path / "model.safetensors")
+
+    together, apart = weights(8), weights(micro_batch_size)
+    assert max(float((together[name] - apart[name]).abs().max()) for name in together) < 1e-3
+
+
+def test_what_weighs_little_counts_little_in_accuracy(trained: tuple[Path, dict[str, float]]) -> None:
+    """As it does in the likelihood beside it."""
+    model = RewardModel.load(trained[0])
+    rows = [row for row in _judgements(20, 5) if len(row.ranking) == 2 and len(row.completions) == 2]
+    wrong = [dataclasses.replace(row, ranking=((0,), (1,)), weight=0.05) for row in rows]
+    encoded = encode_judgements([*rows, *wrong], model.encoder)
+    metrics = measure_judgements(model, encoded, model.calibration)
+
+    assert metrics["held_out_pair_accuracy"] == pytest.approx(1 / 1.05)
+
+
 def test_the_question_context_leaves_the_evidence_out(tmp_path: Path) -> None:
     """The judge reads the question only."""
     _, tokenizer = load_classifier(make_tiny_model(tmp_path, "llama"), seed=0)
@@ -266,6 +309,27 @@ def test_some_questions_are_set_aside_to_say_how_sure_it_is(tmp_path: Path) -> N
     assert metrics["n_set_aside"] > 0
     assert metrics["n_set_aside"] + metrics["n_judgements"] == 48
     assert metrics["scale"] != 1.0
+
+
+def test_the_seed_of_the_snapshot_sets_as_many_aside_as_any(tmp_path: Path) -> None:
+    """Training questions are those that its hash left: by the same hash none of them would be set aside."""
+    kept = [i for i in range(60) if not is_held_out(str(i), share=0.15, seed=SETTINGS.seed)][:24]
+    rows = [row for i in kept for row in _judgements(i, 1)]
+
+    assert _train(tmp_path, rows, calibration_share=0.15, epochs=1).metrics["n_set_aside"] > 0
+
+
+def test_a_sample_of_pairs_has_both_sides() -> None:
+    """Every second one would be the first of each pair."""
+    rows = [
+        PromptCompletion(prompt="p", completion=side, question_id=str(i), origin="derived")
+        for i in range(500)
+        for side in ("first", "second")
+    ]
+    chosen = [row.completion for row in reward_training._some(rows, 500)]
+
+    assert len(chosen) == 500
+    assert 200 < chosen.count("first") < 300
 
 
 def test_length_can_be_taken_out_of_what_is_learned(tmp_path: Path) -> None:
