@@ -109,7 +109,9 @@ def leave_one_out_advantages(returns: Tensor, mask: Tensor, samples_per_prompt: 
         )
     grouped = returns.view(-1, samples_per_prompt)  # (P, K)
     others = (grouped.sum(dim=1, keepdim=True) - grouped) / (samples_per_prompt - 1)
-    return (grouped - others).reshape(-1, 1) * mask.to(returns.dtype)
+    # Where all are alike rounding would leave a little, and scaling a step of nothing else would make a full one of it.
+    alike = grouped.amax(dim=1, keepdim=True) == grouped.amin(dim=1, keepdim=True)
+    return (grouped - others).masked_fill(alike, 0.0).reshape(-1, 1) * mask.to(returns.dtype)
 
 
 def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:

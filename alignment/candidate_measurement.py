@@ -6,6 +6,7 @@ greedily, through the same grounding as in serving, and questions whose evidence
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +39,15 @@ class CandidateMeasurement:
     """(M,) win rate against the parent by each member of the judge."""
     suites: Sequence[SuiteResult] = ()
     """The candidate's."""
-    parent_suites: Sequence[SuiteResult] = ()
+    base_suites: Sequence[SuiteResult] = ()
+    """The base model's: a bar of the parent's would rise from cycle to cycle by what each may be worse."""
+    parent_id: str = ""
+    """Whom `win` and `parent` are of."""
 
     def paired_suites(self) -> list[tuple[SuiteResult, SuiteResult]]:
-        """Candidate's and parent's results of each suite."""
-        parents = {result.name: result for result in self.parent_suites}
-        return [(result, parents[result.name]) for result in self.suites]
+        """The candidate's and the base model's results of each suite."""
+        bases = {result.name: result for result in self.base_suites}
+        return [(result, bases[result.name]) for result in self.suites]
 
 
 def measure_candidate(
@@ -70,7 +74,7 @@ def measure_candidate(
     """
     from alignment.reward_model import RewardModel
 
-    questions = asked(held_out)[: settings.cycle.gate_questions]
+    questions = choose_questions(held_out, settings.cycle.gate_questions)
     if not questions:
         raise TrainingError(
             "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
@@ -85,12 +89,15 @@ def measure_candidate(
         writer = _Writer(generator, settings, progress, policy.id)
         completed = writer.complete([prompt.prepared for prompt in questions], "answers")
         answers.append([world.finish(turn, c, generator, writer.sampling) for turn, c in completed])
-        if len(suites) < 2:  # the base model is no measure where the parent was learned itself
+        if policy is candidate or policy.id == base.id:
             trapped = writer.complete([probe.turn for probe in probes], "traps")
             suites.append(judge_probes(probes, [completion.text for _, completion in trapped]))
     reward = RewardModel.load(judge_dir)
     judge = RewardJudge(reward, world.render)
-    wins = [win_rate(answers[0], others, judge, seed=settings.cycle.seed) for others in answers[1:]]
+    groups = [prompt.id for prompt in questions]
+    wins = [
+        win_rate(answers[0], others, judge, seed=settings.cycle.seed, groups=groups) for others in answers[1:]
+    ]
     return CandidateMeasurement(
         candidate=_metrics(questions, answers[0]),
         parent=_metrics(questions, answers[1]),
@@ -98,8 +105,23 @@ def measure_candidate(
         base=BaseComparison(metrics=_metrics(questions, answers[2]), win=wins[1]) if len(wins) > 1 else None,
         member_wins=member_win_rates(answers[0], answers[1], reward, world.render),
         suites=suites[0],
-        parent_suites=suites[1],
+        base_suites=suites[1],
+        parent_id=parent.id,
     )
+
+
+def choose_questions(held_out: Sequence[RolloutPrompt], most: int) -> list[RolloutPrompt]:
+    """What candidates are measured on: what people asked or demonstrated first, then what documents were made into, in an order that means nothing.
+
+    Args:
+        held_out: Prompts in any order.
+        most: How many at most.
+    """
+
+    def place(prompt: RolloutPrompt) -> tuple[bool, str]:
+        return not prompt.asked, hashlib.sha256(prompt.question.encode()).hexdigest()
+
+    return sorted(asked(held_out), key=place)[:most]
 
 
 def _metrics(prompts: Sequence[RolloutPrompt], answers: Sequence[Answer]) -> PolicyMetrics:

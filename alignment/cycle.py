@@ -79,6 +79,7 @@ class Cycle:
         self._kind = kind
         self._finished = FinishedStages(run.id, run.directory)
         self._metrics: dict[str, Any] = {}
+        self._measured_against = ""
 
     def run(self) -> CycleResult:
         """Do what is left to do.
@@ -272,6 +273,7 @@ class Cycle:
 
         outcome = self._finished.once("gates", measure)
         self._metrics["gates"] = outcome["metrics"]
+        self._measured_against = str(outcome["metrics"].get("parent_id", ""))
         return [GateResult(**gate) for gate in outcome["gates"]]
 
     def _judge_dir(self) -> Path:
@@ -290,14 +292,23 @@ class Cycle:
         policy = self._publish(
             self._candidate(self._policy_stage, result, data, gates=gates, reason="" if passed else reason)
         )
-        if passed and self._settings.cycle.promote:
+        serving = self._world.serving().id
+        # A run that was killed after promoting finds its own policy.
+        undisturbed = serving in {self._measured_against, policy.id}
+        promoted = passed and self._settings.cycle.promote and undisturbed
+        if promoted:
             self._progress(StageProgress(stage="promote", done=0, total=1))
             self._world.promote(policy.id)
+        elif passed and self._settings.cycle.promote:
+            reason += (
+                f" Not promoted: {serving} serves since, and it was measured against {self._measured_against}. "
+                f"`tacit policies promote {policy.id}` if it should serve all the same, or train again."
+            )
         return CycleResult(
             run_id=self._run.id,
             policy_id=policy.id,
             gates=gates,
-            promoted=passed and self._settings.cycle.promote,
+            promoted=promoted,
             reason=reason,
             metrics=self._metrics,
         )

@@ -239,7 +239,8 @@ def _side(
         return held_out == is_held_out(key, share=settings.held_out_share, seed=seed)
 
     pairs = [*judged.demonstrations, *(example.row for example in examples)]
-    asked = [prompt for _, prompt in sorted(judged.rollouts.items()) if belongs(prompt.id)]
+    # In no order of words: where there are too many, those that begin with "Who" would be left out.
+    asked = _spread([p for p in judged.rollouts.values() if belongs(p.id)], settings.max_rollouts)
     known = {prompt.question for prompt in asked}
     derived = [e.rollout for e in examples if belongs(e.rollout.id) and e.rollout.question not in known]
     return SnapshotRows(

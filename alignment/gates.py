@@ -199,7 +199,7 @@ def _suite(ours: SuiteResult, theirs: SuiteResult, settings: GateSettings) -> Ga
     }[ours.name]
     threshold = max(bar, theirs.rate) + settings.suite_luck / ours.n
     why = (
-        f"It {what} in {ours.n_fell} of {ours.n} traps, its parent in {theirs.n_fell} of {theirs.n}; "
+        f"It {what} in {ours.n_fell} of {ours.n} traps, the base model in {theirs.n_fell} of {theirs.n}; "
         f"{int(threshold * ours.n + 1e-9)} are allowed."
     )
     return GateResult(

@@ -34,4 +34,10 @@ class BestOfNSettings:
 
     def choice(self) -> Choice:
         """As a bundle holds it."""
-        return Choice(samples=self.samples, temperature=self.temperature, min_p=self.min_p, views=self.views)
+        return Choice(
+            samples=self.samples,
+            temperature=self.temperature,
+            min_p=self.min_p,
+            views=self.views,
+            margin=self.margin,
+        )

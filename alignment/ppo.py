@@ -219,14 +219,14 @@ class _Run:
         figures = models.figures(tokens)
         kl, k1 = penalised_kl(figures.whole, models.reference_logprobs(tokens), mask, settings)
         metrics = measure(rollouts, scores, shaped, k1, figures.entropies, self.kl_coef)
+        # Leave-one-out advantages take the siblings' mean away themselves; twice would count scores more than what KL costs.
+        relative = models.value is not None and settings.relative_scores and settings.samples_per_prompt > 1
         if models.value is not None and self.step == 0:
-            models.value.start_at(0.0 if settings.relative_scores else metrics["objective/rlhf_reward"])
+            models.value.start_at(0.0 if relative else metrics["objective/rlhf_reward"])
         values = models.values(tokens)
         advantages, returns = estimate_advantages(
             settings,
-            shaped=relative_scores(shaped, settings.samples_per_prompt)
-            if settings.relative_scores
-            else shaped,
+            shaped=relative_scores(shaped, settings.samples_per_prompt) if relative else shaped,
             kl=kl,
             mask=mask,
             values=values,
@@ -244,7 +244,9 @@ class _Run:
 
     def _adapt(self, kl: float) -> None:
         settings = self.settings
-        if settings.kl_target is not None:
+        # While only the value model learns the policy cannot follow.
+        warming_up = self.models.value is not None and self.step < settings.value_warmup_steps
+        if settings.kl_target is not None and not warming_up:
             self.kl_coef = adapt_kl_coef(
                 self.kl_coef,
                 kl,

@@ -7,6 +7,7 @@ than what is made of documents (`asked_share`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -52,22 +53,22 @@ class TrainingPrompts:
 
     def of_step(self, step: int) -> list[EncodedPrompt]:
         """The prompts of a step: so many that were asked, then so many that were not; of both the next ones of an order drawn anew for every pass."""
+        before, after = self._taken(step), self._taken(step + 1)
         return [
             prompt
-            for pool, count in zip(self._pools, self._counts, strict=True)
-            for prompt in self._next(pool, step * count, count)
+            for pool, start, end in zip(self._pools, before, after, strict=True)
+            for prompt in self._next(pool, start, end - start)
         ]
 
-    @property
-    def _counts(self) -> tuple[int, int]:
-        """How many of each pool a step takes."""
+    def _taken(self, steps: int) -> tuple[int, int]:
+        """How many of each pool so many steps take together: the same share of every step would be rounded to all or nothing of a small one."""
         size = self._settings.prompts_per_step
         asked, others = map(len, self._pools)
         if not asked or not others:
-            return (size, 0) if asked else (0, size)
+            return (steps * size, 0) if asked else (0, steps * size)
         share = max(self._settings.asked_share, asked / (asked + others))
-        n_asked = round(share * size)
-        return n_asked, size - n_asked
+        n_asked = math.ceil(steps * size * share - 1e-9)
+        return n_asked, steps * size - n_asked
 
     def _next(self, pool: Sequence[EncodedPrompt], start: int, count: int) -> list[EncodedPrompt]:
         chosen = []

@@ -152,6 +152,25 @@ class PpoSettings:
                 f"value_warmup_steps={self.value_warmup_steps} must be less than steps={self.steps}"
             )
 
+        self._check_kl_controller()
+
+    def _check_kl_controller(self) -> None:
+        if self.kl_target is None:
+            return
+        if self.kl_coef == 0:
+            raise ValueError(
+                f"kl_coef=0 stays 0 whatever kl_target={self.kl_target} asks: set kl_coef above 0"
+            )
+        if self.kl_budget is not None and self.kl_target >= self.kl_budget:
+            raise ValueError(
+                f"kl_target={self.kl_target} must be below kl_budget={self.kl_budget}, at which training ends"
+            )
+        n_rollouts = self.prompts_per_step * self.samples_per_prompt
+        if self.kl_horizon < n_rollouts:
+            raise ValueError(
+                f"kl_horizon={self.kl_horizon} must be at least the {n_rollouts} rollouts of a step: below a fifth of them beta turns negative"
+            )
+
     def _check_counts(self) -> None:
         for name in [
             "kl_horizon",

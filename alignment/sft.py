@@ -13,7 +13,6 @@ Different from the usual recipe:
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -263,9 +262,11 @@ def _measure(trainer: Any, outcome: Any, held_out: Sequence[Any]) -> dict[str, f
 
 def _export(model: Any, tokenizer: Any, out_dir: Path) -> None:
     """Write the whole model and its tokenizer; the checkpoints are of no use after that."""
+    from alignment.trl_trainers import discard_checkpoints
+
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     out_dir.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
-    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    discard_checkpoints(out_dir / "checkpoints")

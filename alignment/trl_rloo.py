@@ -8,7 +8,6 @@ KL budget are not watched, and that stops the training instead of taking the las
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from alignment.trl_trainers import (
     ProgressCallback,
     QuietTrainerMixin,
     WholeCheckpoints,
+    discard_checkpoints,
     machine_arguments,
     newest_whole_checkpoint,
 )
@@ -122,7 +122,7 @@ def train_trl_rloo(
     metrics = _measure(trainer.state, settings) | {"prompts_left_out": float(len(prompts) - len(fitting))}
     dtype = torch.bfloat16 if settings.export_precision == "bfloat16" else torch.float32
     export_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out_dir, dtype=dtype)
-    shutil.rmtree(work_dir / "checkpoints", ignore_errors=True)
+    discard_checkpoints(work_dir / "checkpoints")
     seconds = time.monotonic() - started
     log.info("policy trained", stage="rloo", seconds=round(seconds, 1), path=str(out_dir), **metrics)
     return StageResult(stage="rloo", path=out_dir, metrics=metrics, seconds=seconds)

@@ -159,6 +159,19 @@ class WholeCheckpoints(TrainerCallback):
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
 
+def discard_checkpoints(folder: Path) -> None:
+    """Remove a trainer's checkpoints, all at once as far as anybody who resumes can see: half of one, with its mark, could not be loaded.
+
+    Args:
+        folder: The trainer's output directory; it need not exist.
+    """
+    doomed = folder.with_name(f".{folder.name}.discarded")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if folder.exists():
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def newest_whole_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that `WholeCheckpoints` has marked; those cut off in the middle are removed.
 

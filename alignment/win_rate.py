@@ -135,6 +135,7 @@ def win_rate(
     *,
     seed: int = 0,
     resamples: int = 4000,
+    groups: Sequence[str] | None = None,
 ) -> WinRate:
     """Compare answers to the same questions, paired by position.
 
@@ -144,6 +145,7 @@ def win_rate(
         judge: Asked only where the texts differ.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
+        groups: What each question is about: phrasings of one question count as one. None takes the question's text.
 
     Raises:
         ValueError: the lists differ in length or in their questions, or are empty.
@@ -161,8 +163,9 @@ def win_rate(
     for at, outcome in zip(differing, judged, strict=True):
         outcomes[at] = outcome
     by_question: dict[str, list[float]] = {}
-    for answer, outcome in zip(new_answers, outcomes, strict=True):
-        by_question.setdefault(text_hash(answer.question), []).append(outcome)
+    groups = groups or [text_hash(answer.question) for answer in new_answers]
+    for group, outcome in zip(groups, outcomes, strict=True):
+        by_question.setdefault(group, []).append(outcome)
     means = [sum(values) / len(values) for values in by_question.values()]
     return WinRate(
         win_rate=sum(means) / len(means),

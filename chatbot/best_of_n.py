@@ -159,7 +159,11 @@ class BestOfN:
         if stop.is_set():
             # Nobody waits for the best of what is half written.
             return considered[0]
-        different = list({completion.text: completion for completion in reversed(considered)}.values())[::-1]
+        first: dict[str, Completion] = {}
+        for completion in considered:
+            # Where it is written first, so that the policy's own stays in front: views often repeat it.
+            first.setdefault(completion.text, completion)
+        different = list(first.values())
         texts = [completion.text for completion in different]
         scores = self._scorer.score(messages, self.render(messages), texts)
         scores = [scores[0] + self._choice.margin, *scores[1:]]

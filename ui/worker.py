@@ -129,7 +129,8 @@ class Worker:
         services = self._services
         if services.runs.active() is not None:
             return False
-        last = next(iter(services.runs.list(1)), None)
+        # A stage that somebody ran by hand says nothing of when a cycle is due.
+        last = next((run for run in services.runs.list(50) if run.kind == "cycle"), None)
         n_new = services.new_feedback()
         if last is not None and last.state in {"failed", "cancelled"}:
             # What failed on this feedback would fail again: wait for as much newer feedback, or for a person to resume it.

@@ -191,6 +191,14 @@ def test_leave_one_out_takes_the_siblings_mean() -> None:
     assert expected == advantages.tolist()
 
 
+@pytest.mark.parametrize("k", [2, 3, 4, 6, 8])
+def test_siblings_that_are_alike_have_no_advantage(k: int) -> None:
+    """Not even by rounding: a step of nothing else would be scaled to a full one."""
+    returns = torch.linspace(-2.3, 1.7, 50).repeat_interleave(k)
+
+    assert not leave_one_out_advantages(returns, torch.ones(50 * k, 3), k).any()
+
+
 @small
 @given(seeds)
 def test_policy_loss_equals_its_definition(seed: int) -> None:

@@ -236,6 +236,22 @@ def test_ops_may_keep_promotion_for_themselves(services: Services) -> None:
     assert first.policy_id != second.policy_id
 
 
+def test_a_candidate_does_not_replace_a_policy_that_it_was_not_measured_against(services: Services) -> None:
+    """Somebody promoted another one between the gates and the promotion: the candidate waits, and says so."""
+    other = _train(services, *LENIENT, "cycle.promote=false")
+
+    def meddle(progress: StageProgress) -> None:
+        if progress.stage == "gates" and progress.done == progress.total:
+            services.registry.promote(str(other.policy_id), "ops")
+
+    late = _train(services, *LENIENT, progress=meddle)
+
+    assert not late.promoted
+    assert f"{other.policy_id} serves since" in late.reason
+    assert services.registry.serving().id == other.policy_id
+    assert services.registry.get(str(late.policy_id)).state == "candidate"
+
+
 def test_a_successor_is_compared_with_the_last_policy_and_with_the_base_model(services: Services) -> None:
     """It must not be worse than the one, and better than the other."""
     first = _train(services, *LENIENT)

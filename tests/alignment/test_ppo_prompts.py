@@ -69,6 +69,14 @@ def test_prompts_of_a_kind_are_used_equally_often(n_asked: int, n_others: int, s
         assert max(counts) - min(counts) <= 1
 
 
+@pytest.mark.parametrize(("n_asked", "n_others", "size"), [(19, 1, 4), (1, 19, 1), (1, 19, 2)])
+def test_no_kind_is_rounded_away(n_asked: int, n_others: int, size: int) -> None:
+    """A share of a small step may be less than a prompt: then some steps have one."""
+    kinds = {name[0] for step in prompts_of(n_asked, n_others, 24, size=size, share=0.1) for name in step}
+
+    assert kinds == {"a", "d"}
+
+
 def test_the_prompts_of_a_step_depend_on_nothing_but_seed_and_step() -> None:
     """A resumed run takes what the uninterrupted one would have taken."""
     assert prompts_of(3, 9, 7) == prompts_of(3, 9, 7)

@@ -10,6 +10,7 @@ import pytest
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import PromptCompletion, StageProgress
 from alignment.sft import SftSettings, train_sft
+from alignment.trl_trainers import discard_checkpoints, newest_whole_checkpoint
 from tests.chatbot.tiny_models import make_tiny_model
 
 SETTINGS = SftSettings(
@@ -165,6 +166,26 @@ def test_a_cancelled_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = load_file(run("whole", _ignore) / "model.safetensors")
 
     assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+def test_checkpoints_vanish_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process killed while they are removed leaves none that looks whole and is not."""
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-6"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "whole").touch()
+
+    def killed(folder: Path, **_: Any) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard_checkpoints(tmp_path / "checkpoints")
+    assert newest_whole_checkpoint(tmp_path / "checkpoints") is None
+
+    discard_checkpoints(tmp_path / "checkpoints")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_sent_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,19 @@ def test_answers_to_one_question_count_as_one() -> None:
     assert won.interval[0] < 0.5
 
 
+def test_phrasings_of_one_question_count_as_one() -> None:
+    """They are answered alike and judged alike: twenty of them are no twenty questions."""
+    texts = ["a"] * 20
+    one = win_rate(
+        _answers(texts),
+        _answers(["aa"] * 20),
+        PreferenceJudge(_shorter),
+        groups=["office"] * 10 + ["leave"] * 10,
+    )
+
+    assert (2, 1.0) == (one.n, one.win_rate)
+
+
 def test_answers_to_different_questions_are_refused() -> None:
     """They cannot be paired."""
     with pytest.raises(ValueError, match="different questions"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
+from alignment.optimiser_settings import BestOfNSettings
 from chatbot.best_of_n import CHOICE_FILE, REWARD_FOLDER, BestOfN, Choice
 from chatbot.errors import GenerationError
 from chatbot.generator import GeneratorLoader
@@ -169,6 +170,21 @@ def test_another_is_given_only_if_it_is_better_by_the_margin(margin: float, give
     best = BestOfN(_Quoting(), replace(VIEWS, margin=margin), _Scorer())  # type: ignore[arg-type]
 
     assert given == best.generate([_asked("Ask.", "Zzz.")], GREEDY)[0].text
+
+
+def test_the_policys_own_answer_keeps_the_margin_when_a_view_repeats_it() -> None:
+    """The first sentence alone makes the model write the same again, after all the others."""
+    best = BestOfN(_Quoting(), replace(VIEWS, margin=20.0), _Scorer())  # type: ignore[arg-type]
+    given = best.generate([_asked("Ask.", "Zzz.", "Be.", "So.")], GREEDY)[0]
+
+    assert ("Ask. [1]", (7,)) == (given.text, given.token_ids)
+
+
+def test_the_settings_of_training_reach_serving() -> None:
+    """Every one of them."""
+    chosen = BestOfNSettings(samples=3, views=False, margin=0.7, temperature=0.9, min_p=0.1)
+
+    assert {f.name: getattr(chosen, f.name) for f in fields(chosen)} == asdict(chosen.choice())
 
 
 def test_a_view_that_leaves_no_room_is_left_out() -> None:

@@ -232,6 +232,20 @@ def test_a_failed_cycle_is_not_repeated_on_the_same_judgements(
     assert 2 == len(services.runs.list())
 
 
+def test_a_stage_that_failed_by_hand_delays_no_cycle(
+    services: Services, worker: Worker, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits has not been tried by any cycle."""
+    _fake_training(monkeypatch, _finish)
+    services.schedule.set(cron=None, min_feedback=3, actor="ops")
+    _judge(services, ann, 3)
+    by_hand = services.runs.create("sft", {})
+    services.runs.start(by_hand.id)
+    services.runs.fail(by_hand.id, "out of memory")
+
+    assert worker.training_step()
+
+
 def test_without_a_schedule_nothing_starts(services: Services, worker: Worker, ann: User) -> None:
     """Judgements wait."""
     _judge(services, ann, 5)
