@@ -42,6 +42,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot, load_snapshot
+from alignment.snapshot_check import what_is_gone
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.records import PolicyVersion
 
@@ -124,7 +125,10 @@ class Cycle:
             )
             return {"path": str(snapshot.path)}
 
+        is_resumed = self._finished.has("snapshot")
         data = load_snapshot(Path(self._finished.once("snapshot", build)["path"]))
+        if is_resumed:
+            self._require_all_of(data)
         counts = data.snapshot
         self._world.note_snapshot(counts.until)
         self._metrics["snapshot"] = {
@@ -141,6 +145,15 @@ class Cycle:
                 "there is nothing to learn from: ingest documents that every employee may read, or collect judgements"
             )
         return data
+
+    def _require_all_of(self, data: LoadedSnapshot) -> None:
+        """What was deleted, closed or withdrawn since the run began must not be in the next policy."""
+        gone = what_is_gone(data, self._world.judgements(), self._world.permissions())
+        if gone:
+            raise TrainingError(
+                f"this run learns from what was deleted, closed or withdrawn since it began ({', '.join(gone)}): "
+                "it cannot go on; start a new one with `tacit train cycle`"
+            )
 
     def _sft(self, data: LoadedSnapshot) -> StageResult:
         from alignment.sft import train_sft

@@ -310,6 +310,45 @@ def test_a_stage_that_breaks_is_resumed_without_repeating_the_others(
     assert "done" == services.runs.get(failed.id).state
 
 
+def _delete_somebody(services: Services) -> None:
+    services.accounts.delete(next(j.user_id for j in services.feedback.current()))
+
+
+def _delete_a_document(services: Services) -> None:
+    for document in services.knowledge.list_documents():
+        services.ingestor.delete_document(document.id)
+
+
+def _withdraw_a_vote(services: Services) -> None:
+    voted = next(
+        j for j in services.feedback.current() if any("hope that helps" in a.text for a in j.answers)
+    )
+    services.feedback.undo(services.accounts.get(voted.user_id), voted.kind, voted.subject)
+
+
+@pytest.mark.parametrize(
+    ("undo", "named"),
+    [(_delete_somebody, "1 person"), (_delete_a_document, "documents"), (_withdraw_a_vote, "1 judgement")],
+)
+def test_a_killed_run_does_not_go_on_with_what_was_deleted_since(
+    undo: Callable[[Services], None], named: str, services: Services
+) -> None:
+    """Its snapshot still holds it, and the next policy must not."""
+
+    def die(report: StageProgress) -> None:
+        if report.stage == "sft":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(services, *LENIENT, progress=die)
+    run = services.runs.list(1)[0]
+    undo(services)
+
+    with pytest.raises(TrainingError, match=f"{named}.*start a new one"):
+        services.resume_run(run.id)
+    assert [policy.id for policy in services.registry.list()] == ["base"]
+
+
 def test_a_cancelled_run_stops_at_its_next_report_and_can_go_on(services: Services) -> None:
     """Somebody on the ops page, in another process."""
 
