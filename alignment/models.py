@@ -164,7 +164,14 @@ class CausalForward:
             use_cache=use_cache,
             **extra,
         )
-        return output.logits[:, -keep:], getattr(output, "past_key_values", None)
+        kept = getattr(output, "past_key_values", None)
+        if use_cache and kept is None:
+            # Sampling would go on without the prompt, and nothing would say so.
+            raise TrainingError(
+                f"{type(self.model).__name__} gives back no key-value cache to go on from: a policy of this architecture cannot be sampled "
+                "from; take a transformer as model.base"
+            )
+        return output.logits[:, -keep:], kept
 
     def branch_off(
         self, cache: Any, prompt_mask: Tensor, samples: int

@@ -195,7 +195,8 @@ def _write(
         if t + 1 == rule.max_new_tokens or not going.any():
             break
         # Copying the cache costs about as much as a token: worth it when a quarter of the rows is done.
-        if int(going.sum()) <= 0.75 * len(rows):
+        # The state of a recurrent model cannot be taken apart.
+        if forward.can_share and int(going.sum()) <= 0.75 * len(rows):
             cache.batch_select_indices(going)
             rows, mask, lengths, drawn = rows[going], mask[going], lengths[going], drawn[going]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)

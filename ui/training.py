@@ -133,14 +133,23 @@ class ProductWorld:
         if directory.exists():
             # A run that died between sealing the bundle and registering it: nobody can have used it.
             delete_bundle(directory)
+        for abandoned in directory.parent.glob(f".{policy.id}.*.partial"):
+            delete_bundle(
+                abandoned
+            )  # left by a process that was killed; a full disk would be fuller with every attempt
         staging = new_staging(directory)
-        for pattern in _WEIGHT_FILES:
-            for file in source.glob(pattern):
-                if file.name != "done.json":
-                    shutil.copy2(file, staging / file.name)
-        if (source / REWARD_FOLDER).is_dir():
-            shutil.copytree(source / REWARD_FOLDER, staging / REWARD_FOLDER)
-        manifest = write_bundle(staging, directory, policy.manifest)
+        try:
+            for pattern in _WEIGHT_FILES:
+                for file in source.glob(pattern):
+                    if file.name != "done.json":
+                        shutil.copy2(file, staging / file.name)
+            if (source / REWARD_FOLDER).is_dir():
+                shutil.copytree(source / REWARD_FOLDER, staging / REWARD_FOLDER)
+            manifest = write_bundle(staging, directory, policy.manifest)
+        except BaseException:
+            if staging.exists():
+                delete_bundle(staging)
+            raise
         registered = dataclasses.replace(policy, path=str(directory), manifest=manifest)
         self._services.registry.add(registered)
         return registered

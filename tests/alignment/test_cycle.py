@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,26 @@ def _withdraw_a_vote(services: Services) -> None:
         j for j in services.feedback.current() if any("hope that helps" in a.text for a in j.answers)
     )
     services.feedback.undo(services.accounts.get(voted.user_id), voted.kind, voted.subject)
+
+
+def test_a_full_disk_is_not_fuller_after_every_attempt(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied before the disk was full goes, and so does what a killed process left."""
+    import ui.training
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    left = services.home.policies / ".sft-00000000.abc.partial"
+    left.mkdir(parents=True)
+    policy = replace(services.registry.serving(), id="sft-00000000")
+    with monkeypatch.context() as patched:
+        patched.setattr(ui.training, "write_bundle", full)
+        with pytest.raises(OSError, match="No space left"):
+            ui.training.ProductWorld(services, "run").publish(policy, Path(policy.path))
+
+    assert list(services.home.policies.glob(".*.partial")) == []
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+from transformers import MambaConfig, MambaForCausalLM
 
 from alignment.completion_forward import TokenBatch, completion_outputs, pad_prompts
+from alignment.errors import TrainingError
 from alignment.models import CausalForward
 from alignment.rollouts import (
     NO_CHOICE,
@@ -183,3 +186,14 @@ def test_texts_hold_neither_prompt_nor_end_of_text() -> None:
         ids = rollouts.tokens.completion_ids[row][rollouts.tokens.completion_mask[row]].tolist()
         kept = ids[:-1] if rollouts.ended[row] else ids
         assert text == tokenizer.decode(kept, skip_special_tokens=True)
+
+
+def test_a_model_without_a_cache_to_go_on_from_is_refused() -> None:
+    """Mamba keeps its state under another name: every token after the first would be drawn without the prompt."""
+    config = MambaConfig(vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=1)
+    ids, mask = pad_prompts([[5, 9, 30]], CPU)
+
+    with pytest.raises(TrainingError, match="MambaForCausalLM gives back no key-value cache"):
+        sample_completions(
+            CausalForward(MambaForCausalLM(config)), ids, mask, rule(), torch.Generator().manual_seed(0)
+        )
