@@ -25,8 +25,8 @@ from alignment.candidate_measurement import measure_candidate
 from alignment.candidates import PolicyStage, make_candidate
 from alignment.cycle_rewards import train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
+from alignment.cycle_snapshot import take_snapshot
 from alignment.cycle_world import CycleWorld
-from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
@@ -41,8 +41,7 @@ from alignment.records import (
     StageProgress,
     StageResult,
 )
-from alignment.snapshot import LoadedSnapshot, load_snapshot
-from alignment.snapshot_check import what_is_gone
+from alignment.snapshot import LoadedSnapshot
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.records import PolicyVersion
 
@@ -109,26 +108,7 @@ class Cycle:
     # Stages
 
     def _snapshot(self) -> LoadedSnapshot:
-        def build() -> dict[str, Any]:
-            snapshot = build_snapshot(
-                self._world.judgements(),
-                self._world.documents(),
-                prepare=self._world.prepare,
-                render=self._world.render,
-                permissions=self._world.permissions(),
-                out_dir=self._run.directory / "snapshot",
-                settings=self._settings.snapshot,
-                seed=self._settings.cycle.seed,
-                raters=self._settings.raters,
-                known=self._world.known_raters(),
-                progress=self._progress,
-            )
-            return {"path": str(snapshot.path)}
-
-        is_resumed = self._finished.has("snapshot")
-        data = load_snapshot(Path(self._finished.once("snapshot", build)["path"]))
-        if is_resumed:
-            self._require_all_of(data)
+        data = take_snapshot(self._world, self._settings, self._run, self._finished, self._progress)
         counts = data.snapshot
         self._world.note_snapshot(counts.until)
         self._metrics["snapshot"] = {
@@ -145,15 +125,6 @@ class Cycle:
                 "there is nothing to learn from: ingest documents that every employee may read, or collect judgements"
             )
         return data
-
-    def _require_all_of(self, data: LoadedSnapshot) -> None:
-        """What was deleted, closed or withdrawn since the run began must not be in the next policy."""
-        gone = what_is_gone(data, self._world.judgements(), self._world.permissions())
-        if gone:
-            raise TrainingError(
-                f"this run learns from what was deleted, closed or withdrawn since it began ({', '.join(gone)}): "
-                "it cannot go on; start a new one with `tacit train cycle`"
-            )
 
     def _sft(self, data: LoadedSnapshot) -> StageResult:
         from alignment.sft import train_sft

@@ -7,15 +7,11 @@ at the gates, from those of the held-out questions alone, so that it has not see
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 from alignment.cycle_settings import TrainingSettings
-from alignment.rater_influence import cap_influence
-from alignment.rater_records import RaterSettings
-from alignment.records import ProgressFn, RankedCompletions, StageResult
+from alignment.rater_weights import share_out
+from alignment.records import ProgressFn, StageResult
 from alignment.snapshot import LoadedSnapshot
 
 
@@ -57,29 +53,6 @@ def train_cycle_reward(
         out_dir=out_dir,
         progress=progress,
     )
-
-
-def share_out(judgements: Sequence[RankedCompletions], settings: RaterSettings) -> list[RankedCompletions]:
-    """The judgements with nobody above their share of all weight, of what they judged and what they demonstrated together.
-
-    Args:
-        judgements: Weighed, each side by itself.
-        settings: Of raters; where these are not weighed nothing changes.
-    """
-    rows: dict[str, list[float]] = defaultdict(list)
-    for judgement in judgements:
-        rows[judgement.labeler_id].append(judgement.weight)
-    means = {name: statistics.fmean(weights) for name, weights in rows.items()}
-    if not settings.enabled or not any(means.values()):
-        return list(judgements)
-    counts = {name: float(len(weights)) for name, weights in rows.items()}
-    capped = cap_influence(means, counts, settings, {})
-    return [
-        dataclasses.replace(j, weight=j.weight * capped[j.labeler_id] / means[j.labeler_id])
-        if j.weight > 0
-        else j
-        for j in judgements
-    ]
 
 
 def train_cycle_judge(

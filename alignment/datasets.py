@@ -19,6 +19,7 @@ from alignment.derived_pairs import DerivedExample, Prepare, Render, make_exampl
 from alignment.derived_questions import DerivedQuestion, derive_questions, question_id
 from alignment.judged_rows import JudgedRows, JudgementReader, Permissions
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
+from alignment.rater_weights import weights_of
 from alignment.records import (
     DatasetSnapshot,
     ProgressFn,
@@ -127,14 +128,18 @@ def build_snapshot(
         waiting,
         lambda done: progress(StageProgress(stage="snapshot", done=done, total=total, note="judgements")),
     )
-    report, of_held_out = _rate(judged, settings, seed, raters, known)
+    reports = _rate(judged, settings, seed, raters, known)
+    report = reports[False]
     # Who was excluded by a reviewer may have given demonstrations only, or judged held-out questions only: then there is no estimate.
     left_out_people = {rater.labeler_id for rater in report.quarantined} | set(
         known.excluded if known else ()
     )
     if left_out_people:
         judged = reader.read(waiting, quarantined=left_out_people)
-    _weigh(judged, report, of_held_out, settings, seed, raters, known)
+    judged.weigh(
+        (rows, weights_of(reports[held_out], rows, raters, known))
+        for held_out, rows in _by_side(judged.rankings, settings, seed).items()
+    )
     examples, left_out = make_examples(
         chosen,
         prepare,
@@ -168,13 +173,23 @@ def is_held_out(key: str, *, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8]) / 2**64 < share
 
 
+def _by_side(
+    rows: Iterable[RankedCompletions], settings: DatasetSettings, seed: int
+) -> dict[bool, list[RankedCompletions]]:
+    """Those that are learned from under False, those held out under True."""
+    sides: dict[bool, list[RankedCompletions]] = {False: [], True: []}
+    for row in rows:
+        sides[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)].append(row)
+    return sides
+
+
 def _rate(
     judged: JudgedRows,
     settings: DatasetSettings,
     seed: int,
     raters: RaterSettings | None,
     known: KnownRaters | None,
-) -> tuple[RaterReport, RaterReport]:
+) -> dict[bool, RaterReport]:
     """What is known of people, for each side.
 
     What is learned weighs people by what they said of the questions that may be learned from: the others stay a measure of what was learned. The judge learns from those
@@ -182,38 +197,11 @@ def _rate(
     """
     from alignment.raters import estimate_raters  # loads torch
 
-    rows = [
-        row
-        for row in judged.rankings
-        if not is_held_out(row.question_id, share=settings.held_out_share, seed=seed)
-    ]
-    return estimate_raters(rows, raters, known), estimate_raters(judged.rankings, raters, known)
-
-
-def _weigh(
-    judged: JudgedRows,
-    report: RaterReport,
-    of_held_out: RaterReport,
-    settings: DatasetSettings,
-    seed: int,
-    raters: RaterSettings | None,
-    known: KnownRaters | None,
-) -> None:
-    """Nobody has more than their share of either side."""
-    from alignment.raters import weights_of
-
-    sides: dict[bool, list[RankedCompletions]] = {False: [], True: []}
-    for row in judged.rankings:
-        sides[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)].append(row)
-    weights = {
-        False: weights_of(report, sides[False], raters, known),
-        True: weights_of(of_held_out, sides[True], raters, known),
+    learned = _by_side(judged.rankings, settings, seed)[False]
+    return {
+        False: estimate_raters(learned, raters, known),
+        True: estimate_raters(judged.rankings, raters, known),
     }
-    judged.weigh(
-        lambda row: weights[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)][
-            row.labeler_id
-        ]
-    )
 
 
 def _choose(

@@ -13,7 +13,7 @@ Knows nothing of files, splits or trainers. Different from an export of votes:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -56,9 +56,17 @@ class JudgedRows:
     until: datetime = NEVER
     """Of all judgements seen, those left out included."""
 
-    def weigh(self, weight_of: Callable[[RankedCompletions], float]) -> None:
-        """Multiply the weights of rankings by their labelers'; those of no weight are left out and counted."""
-        weighed = [replace(row, weight=row.weight * weight_of(row)) for row in self.rankings]
+    def weigh(self, parts: Iterable[tuple[Sequence[RankedCompletions], Mapping[str, float]]]) -> None:
+        """Multiply the weights of rankings by their labelers'; those of no weight are left out and counted.
+
+        Args:
+            parts: The rankings in parts, each with its own weights by labeler.
+        """
+        weighed = [
+            replace(row, weight=row.weight * weights[row.labeler_id])
+            for rows, weights in parts
+            for row in rows
+        ]
         self.rankings = [row for row in weighed if row.weight > 0]
         if len(self.rankings) < len(weighed):
             self.left_out["rater in quarantine"] += len(weighed) - len(self.rankings)

@@ -33,6 +33,7 @@ from torch import Tensor
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
 from alignment.rater_records import KnownRaters, RaterEstimate, RaterReport, RaterSettings
+from alignment.rater_weights import count_judgements, weights_of
 from alignment.records import RankedCompletions
 from alignment.tie_likelihood import FIRST_WINS, TIE
 from alignment.trait_data import FOLDS, TraitData, read_traits, standardise
@@ -71,15 +72,9 @@ def estimate_raters(
         return RaterReport()
     by_rater = _numbers_by_rater(judgements)
     found = _Estimation(judgements, by_rater, settings).run()
-    reasons = {name: _reason(found[name], settings, known) for name in by_rater}
-    weights = {
-        name: 0.0 if reasons[name] else found[name].reliability if settings.enabled else 1.0
-        for name in by_rater
-    }
-    if settings.enabled:
-        counts = _counts(judgements)
-        weights = cap_influence(weights, counts, settings, known.teams)
-    raters = [replace(found[name], weight=weights[name], reason=reasons[name]) for name in by_rater]
+    raters = [replace(found[name], reason=_reason(found[name], settings, known)) for name in by_rater]
+    weights = weights_of(RaterReport(raters=raters), judgements, settings, known)
+    raters = [replace(rater, weight=weights[rater.labeler_id]) for rater in raters]
     agreement, n_shared, disagreements = compare_raters(judgements)
     report = RaterReport(
         raters=sorted(raters, key=lambda r: (r.reliability, r.labeler_id)),
@@ -94,38 +89,6 @@ def estimate_raters(
         least_reliable=round(report.raters[0].reliability, 2),
     )
     return report
-
-
-def weights_of(
-    report: RaterReport,
-    judgements: Sequence[RankedCompletions],
-    settings: RaterSettings | None = None,
-    known: KnownRaters | None = None,
-) -> dict[str, float]:
-    """Weights for other judgements than those that people were estimated by: each person's share is counted among these.
-
-    Args:
-        report: What is known of people; of those who are not in it, nothing is.
-        judgements: To be weighed.
-        settings: See `RaterSettings`.
-        known: See `KnownRaters`.
-    """
-    settings, known = settings or RaterSettings(), known or KnownRaters()
-    counts, found = _counts(judgements), {rater.labeler_id: rater for rater in report.raters}
-    weights = {}
-    for name in counts:
-        left_out = name in known.excluded or (name in found and found[name].reason)
-        reliability = found[name].reliability if name in found else settings.prior_reliability
-        weights[name] = 0.0 if left_out else reliability if settings.enabled else 1.0
-    return cap_influence(weights, counts, settings, known.teams) if settings.enabled else weights
-
-
-def _counts(judgements: Sequence[RankedCompletions]) -> dict[str, float]:
-    """Judgements by rater; what one click became counts once."""
-    counts: dict[str, float] = defaultdict(float)
-    for judgement in judgements:
-        counts[judgement.labeler_id] += judgement.weight
-    return dict(sorted(counts.items()))
 
 
 def _numbers_by_rater(judgements: Sequence[RankedCompletions]) -> dict[str, list[int]]:
@@ -148,7 +111,7 @@ class _Estimation:
         self._settings = settings
         self._data, _, _ = standardise(read_traits(judgements))
         self._start = start_of(self._data)
-        self._counts = _counts(judgements)
+        self._counts = count_judgements(judgements)
         self._shares: Array = np.array([judgement.weight for judgement in judgements])
         """(N,) 1, or less where several rows are one click."""
         self._guess = _guesses(self._data, by_rater, torch.from_numpy(self._shares))

@@ -134,9 +134,8 @@ class ProductWorld:
             # A run that died between sealing the bundle and registering it: nobody can have used it.
             delete_bundle(directory)
         for abandoned in directory.parent.glob(f".{policy.id}.*.partial"):
-            delete_bundle(
-                abandoned
-            )  # left by a process that was killed; a full disk would be fuller with every attempt
+            # Left by a process that was killed: a full disk would be fuller with every attempt.
+            delete_bundle(abandoned)
         staging = new_staging(directory)
         try:
             for pattern in _WEIGHT_FILES:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.cycle_rewards import share_out
 from alignment.preferences import random_ranking
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
 from alignment.rater_records import KnownRaters, RaterEstimate, RaterReport, RaterSettings
-from alignment.raters import estimate_raters, weights_of
+from alignment.rater_weights import share_out, weights_of
+from alignment.raters import estimate_raters
 from alignment.records import RankedCompletions
 from tests.alignment.test_trait_model import SENTENCES, prompt
 
