@@ -195,6 +195,20 @@ def token_entropies(logits: Tensor, temperature: float, choices: Tensor | None =
     return -torch.xlogy(probabilities, probabilities).sum(dim=-1)
 
 
+def vocabulary_kl(logits: Tensor, reference_logits: Tensor, temperature: float) -> Tensor:
+    """KL (N, T), in nats, of the distributions with logits (N, T, V) from those with the reference's, both divided by the temperature.
+
+    Summed over the whole vocabulary, so never below 0 and the same whichever token was drawn.
+
+    >>> vocabulary_kl(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]]]), 1.0)
+    tensor([[0.]])
+    """
+    logprobs, expected = (
+        (_widened(found) / temperature).log_softmax(dim=-1) for found in (logits, reference_logits)
+    )
+    return (logprobs.exp() * (logprobs - expected)).sum(dim=-1).clamp(min=0.0)
+
+
 def choice_surprise(logits: Tensor, choices: Tensor) -> Tensor:
     """Minus the log of the probability (N, T) that all `choices` (N, T, C) of a token have together, at temperature 1, in nats."""
     wide = _widened(logits)

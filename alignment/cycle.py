@@ -32,6 +32,7 @@ from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed, run_gates
 from alignment.optimiser_settings import OptimiserName
 from alignment.optimisers import BEST_OF_N, Learned, serve_best_of_n, train_policy
+from alignment.policy_kl import kl_of
 from alignment.ppo_inputs import asked
 from alignment.records import (
     CycleResult,
@@ -245,7 +246,7 @@ class Cycle:
                 measurement.win,
                 self._settings.gates,
                 n_judgements=data.snapshot.n_judgements,
-                kl=policy.metrics.get("objective/kl"),
+                kl=kl_of(policy.metrics),
                 base=measurement.base,
                 suites=measurement.paired_suites(),
                 member_wins=measurement.member_wins,

@@ -2,7 +2,8 @@
 
 Knows nothing of the database, of retrieval or of models: judgements, documents and two functions come in. Different from the usual
 random split: a question is on one side or the other by its own hash, together with every phrasing that asks for the same stretch of a
-document, so nothing that is measured on was learned from, in this cycle or, with the same seed, in any other.
+document, and a known answer of which training teaches a sentence by another question is not measured on; so nothing that is measured on was
+learned from, in this cycle or, for questions, with the same seed, in any other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ from alignment.records import (
     StageProgress,
 )
 from alignment.snapshot import LoadedSnapshot, SnapshotRows, load_snapshot, write_snapshot
+from alignment.taught_sentences import TaughtSentences
 from chatbot.records import Judgement
 from knowledge_base.records import DocumentText
 
@@ -152,8 +154,16 @@ def build_snapshot(
             StageProgress(stage="snapshot", done=len(waiting) + done, total=total, note="documents")
         ),
     )
+    train = _side(judged, examples, settings, seed, held_out=False)
+    taught = TaughtSentences(row.completion for row in train.pairs)
+    leaks = [
+        _is_held_out(item.rollout.id, settings, seed) and taught.cover(item.row.completion)
+        for item in examples
+    ]
+    examples = [item for item, leak in zip(examples, leaks, strict=True) if not leak]
+    left_out += Counter({"held out, but taught elsewhere": sum(leaks)})
+    held_out = _side(judged, examples, settings, seed, held_out=True, taught=taught)
     draft = _draft(judged, examples, left_out, out_dir)
-    train, held_out = (_side(judged, examples, settings, seed, held_out=side) for side in (False, True))
     snapshot = write_snapshot(draft, train, held_out, out_dir, raters=report.raters)
     _log.info(
         "snapshot_built",
@@ -173,13 +183,17 @@ def is_held_out(key: str, *, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8]) / 2**64 < share
 
 
+def _is_held_out(key: str, settings: DatasetSettings, seed: int) -> bool:
+    return is_held_out(key, share=settings.held_out_share, seed=seed)
+
+
 def _by_side(
     rows: Iterable[RankedCompletions], settings: DatasetSettings, seed: int
 ) -> dict[bool, list[RankedCompletions]]:
     """Those that are learned from under False, those held out under True."""
     sides: dict[bool, list[RankedCompletions]] = {False: [], True: []}
     for row in rows:
-        sides[is_held_out(row.question_id, share=settings.held_out_share, seed=seed)].append(row)
+        sides[_is_held_out(row.question_id, settings, seed)].append(row)
     return sides
 
 
@@ -210,7 +224,7 @@ def _choose(
     ordered = sorted(derived, key=lambda item: hashlib.sha256(item.question.encode()).hexdigest())
     sides: dict[bool, list[DerivedQuestion]] = {False: [], True: []}
     for item in ordered:
-        sides[is_held_out(item.key, share=settings.held_out_share, seed=seed)].append(item)
+        sides[_is_held_out(item.key, settings, seed)].append(item)
     chosen = [*sides[False][: settings.max_derived], *sides[True][: settings.max_derived_held_out]]
     return sorted(chosen, key=lambda item: (item.key, item.question))
 
@@ -222,13 +236,21 @@ def _side(
     seed: int,
     *,
     held_out: bool,
+    taught: TaughtSentences | None = None,
 ) -> SnapshotRows:
-    def belongs(key: str) -> bool:
-        return held_out == is_held_out(key, share=settings.held_out_share, seed=seed)
+    """Rows of one side; known answers that are `taught` are no reference, and nothing to measure SFT on."""
 
-    pairs = [*judged.demonstrations, *(example.row for example in examples)]
+    def belongs(key: str) -> bool:
+        return held_out == _is_held_out(key, settings, seed)
+
+    def is_known(answer: str | None) -> bool:
+        return taught is not None and answer is not None and taught.cover(answer)
+
+    demonstrations = [row for row in judged.demonstrations if not is_known(row.completion)]
+    pairs = [*demonstrations, *(example.row for example in examples)]
+    prompts = [replace(p, reference=None) if is_known(p.reference) else p for p in judged.rollouts.values()]
     # In no order of words: where there are too many, those that begin with "Who" would be left out.
-    asked = _spread([p for p in judged.rollouts.values() if belongs(p.id)], settings.max_rollouts)
+    asked = _spread([p for p in prompts if belongs(p.id)], settings.max_rollouts)
     known = {prompt.question for prompt in asked}
     derived = [e.rollout for e in examples if belongs(e.rollout.id) and e.rollout.question not in known]
     return SnapshotRows(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -93,14 +94,19 @@ def derive_questions(
 
 
 def _of_document(document: DocumentText, phrasings: int, seed: int) -> Iterator[DerivedQuestion]:
+    places: Counter[tuple[str, ...]] = Counter()
     for section in document.sections:
         yield from _from_faq(document, section)
         yield from _from_table(document, section, phrasings)
-        yield from _from_heading(document, section, phrasings, seed)
+        path = tuple(section.heading_path)
+        # By its headings and not by where it begins: an edit above changes neither how a section is asked for nor on which side of a split it is.
+        place = f"{document.document.path}\n{path}\n{places[path]}"
+        places[path] += 1
+        yield from _from_heading(document, section, phrasings, f"{seed}:{place}", question_id(place))
 
 
 def _from_heading(
-    document: DocumentText, section: Section, phrasings: int, seed: int
+    document: DocumentText, section: Section, phrasings: int, seed: str, key: str
 ) -> Iterator[DerivedQuestion]:
     if not section.heading_path:
         return
@@ -109,15 +115,14 @@ def _from_heading(
     if len(body.strip()) < _LEAST_ANSWER_CHARACTERS:
         return
     heading = section.heading_path[-1]
-    # Seeded by the heading's own place: adding a document changes no other document's questions.
-    rng = random.Random(f"{seed}:{document.document.path}:{section.heading_path}:{section.start}")  # noqa: S311 -- a choice
+    rng = random.Random(seed)  # noqa: S311 -- a choice
     asked: dict[str, str] = {}
     for _ in range(4 * phrasings):
         question = question_from_heading(heading, document.document.title, rng)
         if question and len(asked) < phrasings:
             asked.setdefault(question_id(question), question)
     for question in asked.values():
-        yield _derive(document, next(iter(asked)), question, "heading", start, section.end)
+        yield _derive(document, key, question, "heading", start, section.end)
 
 
 def _body_start(text: str, section: Section) -> int:

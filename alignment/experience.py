@@ -8,7 +8,7 @@ Shapes as in `completion_forward`: N rollouts, T completion tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ from alignment.completion_forward import (
     completion_outputs,
     token_entropies,
     token_logprobs,
+    vocabulary_kl,
 )
 from alignment.errors import TrainingError
 from alignment.ppo_settings import PpoSettings
@@ -100,6 +101,10 @@ def relative_scores(shaped: Tensor, samples_per_prompt: int) -> Tensor:
     return (siblings - others).flatten()
 
 
+Logits = Callable[[TokenBatch], Tensor]
+"""A micro-batch to the logits (N, T, V) that precede each of its completion tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFigures:
     """What a model says of the tokens of completions, each (N, T), zero outside them."""
@@ -110,15 +115,25 @@ class TokenFigures:
     """Of the token, among the whole vocabulary: what the KL is measured by."""
     entropies: Tensor
     """Of what it was drawn from; zeros unless wanted."""
+    reference: Tensor
+    """Log-probabilities of the token by the reference model, among the whole vocabulary; zeros without one."""
+    full_kl: Tensor
+    """From the reference model's distribution over the whole vocabulary, whatever was drawn, in nats; zeros without one."""
 
 
 @torch.no_grad()
 def completion_logprobs(
-    forward: TokenForward, tokens: TokenBatch, settings: PpoSettings, *, with_entropy: bool = False
+    forward: TokenForward,
+    tokens: TokenBatch,
+    settings: PpoSettings,
+    *,
+    with_entropy: bool = False,
+    reference: Logits | None = None,
 ) -> TokenFigures:
-    """Log-probabilities and, if wanted, entropies of all completion tokens, in micro-batches."""
+    """Log-probabilities and, if wanted, entropies and what a reference model says, of all completion tokens, in micro-batches."""
     logprobs = torch.zeros(tokens.completion_ids.shape, device=tokens.completion_ids.device)
     whole, entropies = torch.zeros_like(logprobs), torch.zeros_like(logprobs)
+    by_reference, full_kl = torch.zeros_like(logprobs), torch.zeros_like(logprobs)
     for prompts in micro_batches(tokens, settings.micro_batch_prompts):
         part = tokens.select(prompts)
         logits = completion_outputs(forward, part, share_prompts=settings.share_prompts)
@@ -129,10 +144,18 @@ def completion_logprobs(
             found.append((whole, token_logprobs(logits, ids, temperature)))
         if with_entropy:
             found.append((entropies, token_entropies(logits, temperature, part.choices)))
+        if reference is not None:
+            expected = reference(part)
+            found.append((by_reference, token_logprobs(expected, ids, temperature)))
+            found.append((full_kl, vocabulary_kl(logits, expected, temperature)))
         for kept, values in found:
             kept[rows, :width] = values.masked_fill(~part.completion_mask, 0.0).to(logprobs.dtype)
     return TokenFigures(
-        logprobs=logprobs, whole=logprobs if tokens.choices is None else whole, entropies=entropies
+        logprobs=logprobs,
+        whole=logprobs if tokens.choices is None else whole,
+        entropies=entropies,
+        reference=by_reference,
+        full_kl=full_kl,
     )
 
 
@@ -155,12 +178,13 @@ def micro_batches(tokens: TokenBatch, size: int) -> Sequence[Tensor]:
 
 
 def measure(
-    rollouts: Rollouts, scores: Tensor, shaped: Tensor, kl: Tensor, entropies: Tensor, kl_coef: float
+    rollouts: Rollouts, scores: Tensor, shaped: Tensor, kl: Tensor, figures: TokenFigures, kl_coef: float
 ) -> dict[str, float]:
     """The `objective/*` metrics of a step.
 
     `objective/scores` is what the reward function said; `objective/rlhf_reward` is what is maximised: shaped scores less the
-    KL penalty. All KL figures here are by k1.
+    KL penalty. `objective/kl` is by k1, of the tokens drawn; `objective/kl_full` sums the KL of the two distributions at each place, which no
+    draw can miss (the Rao-Blackwellised estimator of Amini et al. 2025, arXiv 2504.10637): what only unlikely tokens gained, `min_p` never draws.
     """
     mask = rollouts.tokens.completion_mask
     sequence_kl = kl.sum(dim=1)  # (N,)
@@ -168,7 +192,8 @@ def measure(
     siblings = scores.view(-1, rollouts.tokens.samples_per_prompt)
     return {
         "objective/kl": float(sequence_kl.mean()),
-        "objective/entropy": float(masked_mean(entropies, mask)),
+        "objective/kl_full": float(figures.full_kl.sum(dim=1).mean()),
+        "objective/entropy": float(masked_mean(figures.entropies, mask)),
         "objective/non_score_reward": float(penalty.mean()),
         "objective/rlhf_reward": float((shaped + penalty).mean()),
         "objective/scores": float(scores.mean()),

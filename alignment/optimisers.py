@@ -14,6 +14,7 @@ from typing import Literal
 
 from alignment.best_of_n import best_of_n_kl
 from alignment.cycle_settings import TrainingSettings
+from alignment.policy_kl import kl_of, with_kl
 from alignment.ppo_inputs import asked, in_learned_order, make_ptx_rows
 from alignment.records import ProgressFn, StageName, StageProgress, StageResult
 from alignment.reward_mix import RewardMix
@@ -123,9 +124,9 @@ def serve_best_of_n(
     choice.save(out_dir)
     copy_for_scoring(learned.reward_dir, out_dir / REWARD_FOLDER)
     RewardMix.of(learned.data, settings.cycle).save(out_dir / REWARD_FOLDER)
-    moved = trained.metrics["objective/kl"] if trained else 0.0
-    metrics = dict(trained.metrics) if trained else {}
-    metrics |= {"objective/kl": moved + best_of_n_kl(choice.most), "best_of_n": float(choice.most)}
+    of_weights = trained.metrics if trained else {}
+    metrics = with_kl(of_weights, (kl_of(of_weights) or 0.0) + best_of_n_kl(choice.most))
+    metrics["best_of_n"] = float(choice.most)
     progress(StageProgress(stage=BEST_OF_N, done=1, total=1))
     stage: StageName = trained.stage if trained else BEST_OF_N
     return StageResult(stage=stage, path=out_dir, metrics=metrics, seconds=0.0)

@@ -36,6 +36,7 @@ import structlog
 import torch
 
 from alignment.advantages import RunningMoments, adapt_kl_coef
+from alignment.completion_forward import TokenBatch
 from alignment.errors import TrainingError
 from alignment.experience import (
     Experience,
@@ -47,6 +48,7 @@ from alignment.experience import (
     shape_scores,
 )
 from alignment.models import autocast, end_of_text_ids, export_policy, restore_parameters, snapshot_parameters
+from alignment.policy_kl import AVERAGE_KL, FULL_KL
 from alignment.ppo_limits import PpoLimits
 from alignment.ppo_models import PpoModels
 from alignment.ppo_progress import StepReporter
@@ -90,7 +92,8 @@ def train_ppo(
         ptx_rows: Rows of token ids for the language-model loss, needed when `ptx_coef` is above 0.
 
     Returns:
-        Metrics of the exported policy as last measured (`objective/*`), `steps` done, `stopped_early` (1 or 0),
+        Metrics of the exported policy as last measured (`objective/*`; with `ema_decay` those of the weights that sampled, but for
+        `objective/kl_average`, see `policy_kl`), `steps` done, `stopped_early` (1 or 0),
         `prompts_left_out`, and `objective/scores_first` of the first step.
 
     Raises:
@@ -183,7 +186,7 @@ class _Run:
                 self.limits.mark_safe(experience.metrics, self.models.policy, self.updater.average)
                 report(self.step, "updating")
                 metrics |= self.updater.update(experience, self.step)
-                self._adapt(experience.metrics["objective/kl"])
+                self._adapt(experience.metrics[FULL_KL])
                 self.step += 1
                 metrics["episode"] = float(self.step * self._n_rollouts)
             metrics_file.append(metrics)
@@ -217,8 +220,10 @@ class _Run:
         mask = tokens.completion_mask
         report(self.step, "measuring")
         figures = models.figures(tokens)
-        kl, k1 = penalised_kl(figures.whole, models.reference_logprobs(tokens), mask, settings)
-        metrics = measure(rollouts, scores, shaped, k1, figures.entropies, self.kl_coef)
+        kl, k1 = penalised_kl(figures.whole, figures.reference, mask, settings)
+        metrics = measure(rollouts, scores, shaped, k1, figures, self.kl_coef)
+        if self.updater.average is not None:
+            metrics[AVERAGE_KL] = self._kl_of_average(tokens)
         # Leave-one-out advantages take the siblings' mean away themselves; twice would count scores more than what KL costs.
         relative = models.value is not None and settings.relative_scores and settings.samples_per_prompt > 1
         if models.value is not None and self.step == 0:
@@ -241,6 +246,16 @@ class _Run:
             values=values,
             metrics=metrics,
         )
+
+    def _kl_of_average(self, tokens: TokenBatch) -> float:
+        """Of the weights that are exported, which sample nothing themselves."""
+        assert self.updater.average is not None
+        raw = snapshot_parameters(self.models.policy)
+        restore_parameters(self.models.policy, self.updater.average)
+        try:
+            return float(self.models.figures(tokens).full_kl.sum(dim=1).mean())
+        finally:
+            restore_parameters(self.models.policy, raw)
 
     def _adapt(self, kl: float) -> None:
         settings = self.settings

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from alignment.errors import TrainingError
 from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion, RolloutPrompt
 from chatbot.evidence_order import EvidenceOrder
@@ -20,6 +23,8 @@ from chatbot.turn_preparation import in_order
 
 if TYPE_CHECKING:  # loads torch
     from alignment.ppo_update import PtxRows
+
+log = structlog.get_logger(__name__)
 
 
 def asked(prompts: Sequence[RolloutPrompt]) -> list[RolloutPrompt]:
@@ -56,7 +61,10 @@ def make_ptx_rows(
     Args:
         pairs: SFT's.
         policy_dir: Whose tokenizer encodes.
-        settings: `ptx_coef`, `ptx_rows` and the seed; rows longer than prompt and completion may be are left out.
+        settings: `ptx_coef`, `ptx_rows` and the seed; rows longer than prompt and completion may be are left out, and counted in the log.
+
+    Raises:
+        TrainingError: none fits.
     """
     if not settings.ptx_coef:
         return None
@@ -69,6 +77,11 @@ def make_ptx_rows(
         for pair in pairs
     ]
     fitting = [row for row in encoded if 1 < len(row) <= settings.max_prompt_tokens + settings.max_new_tokens]
+    if not fitting:
+        raise TrainingError(
+            "ptx_coef is above 0 but no row that SFT learned from fits: raise ppo.max_prompt_tokens, or set ptx_coef=0."
+        )
+    log.info("ptx_rows_chosen", rows=len(fitting), too_long=len(encoded) - len(fitting))
 
     def rows(update: int) -> list[list[int]]:
         # A function of the update alone: a resumed run gets the rows that the uninterrupted one would have got.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from alignment.errors import TrainingError
 from alignment.models import snapshot_parameters
+from alignment.policy_kl import kl_of
 from alignment.ppo_settings import PpoSettings
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,8 @@ class PpoLimits:
         Raises:
             TrainingError: If the first weights are beyond it already: there is nothing to export.
         """
-        settings, kl, entropy = self._settings, metrics["objective/kl"], metrics["objective/entropy"]
+        settings, kl, entropy = self._settings, kl_of(metrics), metrics["objective/entropy"]
+        assert kl is not None
         if not self.first:
             self.first = dict(metrics)
         over_budget = settings.kl_budget is not None and kl > settings.kl_budget

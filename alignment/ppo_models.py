@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignment.completion_forward import TokenBatch
+from alignment.completion_forward import TokenBatch, completion_outputs
 from alignment.experience import TokenFigures, completion_logprobs, completion_values
 from alignment.models import (
     CausalForward,
@@ -69,17 +69,18 @@ class PpoModels:
             )
 
     def figures(self, tokens: TokenBatch) -> TokenFigures:
-        """What the policy says of the tokens, entropies included."""
+        """What the policy and the reference model say of the tokens, entropies included."""
         with autocast(self.device, self.dtype):
-            return completion_logprobs(self.forward, tokens, self.settings, with_entropy=True)
+            return completion_logprobs(
+                self.forward, tokens, self.settings, with_entropy=True, reference=self._reference_logits
+            )
 
-    def reference_logprobs(self, tokens: TokenBatch) -> Tensor:
-        """The reference model's log-probabilities (N, T) among the whole vocabulary, at the same temperature."""
-        with autocast(self.device, self.dtype):
-            if self._reference is not None:
-                return completion_logprobs(self._reference, tokens, self.settings).whole
-            with self.policy.disable_adapter():
-                return completion_logprobs(self.forward, tokens, self.settings).whole
+    def _reference_logits(self, part: TokenBatch) -> Tensor:
+        share_prompts = self.settings.share_prompts
+        if self._reference is not None:
+            return completion_outputs(self._reference, part, share_prompts=share_prompts)
+        with self.policy.disable_adapter():
+            return completion_outputs(self.forward, part, share_prompts=share_prompts)
 
     def values(self, tokens: TokenBatch) -> Tensor | None:
         """The value model's predictions (N, T); None without one."""

@@ -63,7 +63,7 @@ class PpoSettings:
     them is what is trained. Then a high temperature makes a copying policy choose otherwise where it has a choice, and not misspell."""
     choices_coef: float = 0.05
     """With `min_p` or `top_p`: factor of minus the log-probability of everything that could be drawn, a token. Without it nothing holds down what is never
-    drawn, and a policy that is pushed away from all it could say says something else."""
+    drawn, and a policy that is pushed away from all it could say says something else. Prompts whose samples are all as good take no part in an update, in this neither."""
     sampling_batch_prompts: int = 32
     """Prompts sampled at once; the draws depend on it."""
     share_prompts: bool = True
@@ -99,7 +99,7 @@ class PpoSettings:
     adam_eps: float = 1e-5
     """AdamW's epsilon."""
     ptx_coef: float = 0.0
-    """Factor of the language-model loss on what SFT learned from (PPO-ptx); 0 for none."""
+    """Factor of the language-model loss on what SFT learned from (PPO-ptx), added to every optimiser step; 0 for none."""
     ptx_rows: int = 2
     """Rows of it for each optimiser step."""
     ema_decay: float = 0.0

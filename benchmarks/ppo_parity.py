@@ -203,11 +203,11 @@ def replay(
     )
     scores = torch.tensor([token_worth(row[row != pad]) for row in sequences])
     figures = models.figures(tokens)
-    kl, k1 = penalised_kl(figures.whole, models.reference_logprobs(tokens), tokens.completion_mask, settings)
+    kl, k1 = penalised_kl(figures.whole, figures.reference, tokens.completion_mask, settings)
     rollouts = Rollouts(
         prompts=[_NOTHING] * len(scores), tokens=tokens, texts=["text"] * len(scores), ended=torch.ones(len(scores), dtype=torch.bool)
     )  # fmt: skip
-    metrics = measure(rollouts, scores, scores, k1, figures.entropies, settings.kl_coef)
+    metrics = measure(rollouts, scores, scores, k1, figures, settings.kl_coef)
     values = models.values(tokens)
     advantages, returns = estimate_advantages(
         settings, shaped=scores, kl=kl, mask=tokens.completion_mask, values=values, kl_coef=settings.kl_coef, samples=1

@@ -50,6 +50,7 @@ def compare_policies(
     """
     from alignment.best_of_n import best_of_n_kl
     from alignment.evaluation import judge_answer, policy_metrics
+    from alignment.policy_kl import kl_of
     from alignment.win_rate import win_rate
     from knowledge_base.questions import load_questions
 
@@ -90,9 +91,7 @@ def compare_policies(
         "groundedness": {name: m.groundedness for name, m in metrics.items()},
         "mean_words": {name: m.mean_words for name, m in metrics.items()},
         "abstained": {name: m.abstained_share for name, m in metrics.items()},
-        "kl": best_of_n_kl(best_of)
-        if best_of > 1
-        else services.registry.get(new).metrics.get("objective/kl"),
+        "kl": best_of_n_kl(best_of) if best_of > 1 else kl_of(services.registry.get(new).metrics),
     }
 
 

@@ -24,7 +24,7 @@ from alignment.errors import RunCancelled, TrainingError
 from alignment.rater_records import KnownRaters
 from alignment.records import StageProgress
 from alignment.snapshot import SnapshotRows
-from chatbot.prompt import REFUSAL, cited_numbers
+from chatbot.prompt import REFUSAL, cited_numbers, strip_citations
 from chatbot.records import Judgement
 from knowledge_base.errors import StorageError, UsageError
 from knowledge_base.records import DocumentText
@@ -281,6 +281,37 @@ def test_equal_answers_say_nothing(tmp_path: Path) -> None:
     assert [(("a", "b", "c"), ((2,), (0,), (1,)))] == [
         (r.completions, r.ranking) for r in loaded.train.judgements
     ]
+
+
+def test_an_answer_that_a_demonstration_teaches_is_not_measured_on(tmp_path: Path) -> None:
+    """Another question, the same answer: then the gates would measure memory."""
+    without = _build(tmp_path / "without")
+    known = next(row for row in without.held_out.pairs if row.completion != REFUSAL)
+    sentence = strip_citations(known.completion).split(". ")[0] + "."
+    asked = next(q for q in (f"{sentence} {n}" for n in range(99)) if _is_learned(q))
+    loaded = _build(tmp_path / "with", [make_judgement(asked, "demonstration", sentence)])
+
+    assert [sentence] == [
+        strip_citations(row.completion) for row in loaded.train.pairs if row.origin == "demonstration"
+    ]
+    assert known.completion not in {row.completion for row in loaded.held_out.pairs}
+    assert known.completion not in {prompt.reference for prompt in loaded.held_out.rollouts}
+    assert loaded.snapshot.left_out["derived: held out, but taught elsewhere"] > 0
+
+
+def test_a_held_out_demonstration_that_training_teaches_is_no_reference(tmp_path: Path) -> None:
+    """Its question is still asked at the gates; what the right answer is, is not asked there."""
+    taught = next(row for row in _build(tmp_path / "without").train.pairs if row.completion != REFUSAL)
+    sentence = strip_citations(taught.completion).split(". ")[0] + "."
+    asked = next(q for q in (f"{sentence} {n}" for n in range(99)) if not _is_learned(q))
+    held_out = _build(tmp_path / "with", [make_judgement(asked, "demonstration", sentence)]).held_out
+
+    assert [None] == [prompt.reference for prompt in held_out.rollouts if prompt.question == asked]
+    assert not [row for row in held_out.pairs if row.origin == "demonstration"]
+
+
+def _is_learned(question: str) -> bool:
+    return not is_held_out(question_id(question), share=0.4, seed=1)
 
 
 def test_a_demonstration_is_cited_anew(tmp_path: Path) -> None:

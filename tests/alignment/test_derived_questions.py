@@ -18,6 +18,40 @@ def test_a_heading_is_asked_about_in_several_ways_under_one_key() -> None:
     assert {"Call your manager before nine. Rest."} == {item.answer for item in derived}
 
 
+def test_an_edit_above_a_section_changes_neither_its_key_nor_how_it_is_asked_for() -> None:
+    """Else each edit would carry questions from what is learned to what is measured on, and back."""
+    last = ("Sick leave", "Call your manager before nine. Rest.")
+    before, after = (
+        {
+            (item.key, item.question)
+            for item in derive_questions([make_document("Leave", [first, last])], phrasings=3, seed=1)
+            if "Call your" in item.answer
+        }
+        for first in (
+            ("Parental leave", "Six months for all."),
+            ("Parental leave", "Six months for everybody, paid in full."),
+        )
+    )
+
+    assert before
+    assert before == after
+
+
+def test_sections_of_one_heading_have_keys_of_their_own() -> None:
+    """They are two stretches, and each may be asked for in words of its own."""
+    twice = [
+        ("Sick leave", "Call your manager before nine."),
+        ("Sick leave", "Bring a note on the fourth day."),
+    ]
+    derived = derive_questions([make_document("Leave", twice)], phrasings=6, seed=1)
+
+    assert {(1, item.answer) for item in derived} == {
+        (len({other.key for other in derived if other.answer == item.answer}), item.answer)
+        for item in derived
+    }
+    assert len({item.answer for item in derived}) == len({item.key for item in derived})
+
+
 def test_a_faq_line_is_a_question_and_the_lines_up_to_the_next_its_answer() -> None:
     """With and without the marks."""
     body = "Q: May I work from abroad?\nA: For ten days a year, yes.\nWho pays for my internet?\nThe company does, up to 30 euros."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.completion_forward import TokenBatch
+from alignment.completion_forward import TokenBatch, completion_outputs, token_logprobs, vocabulary_kl
 from alignment.experience import completion_logprobs, penalised_kl, relative_scores
 from alignment.models import CausalForward
 from alignment.ppo_settings import PpoSettings
@@ -55,6 +56,48 @@ def test_without_a_cut_the_whole_vocabulary_is_what_is_drawn_from() -> None:
     )
 
     assert torch.equal(figures.logprobs, figures.whole)
+
+
+def test_what_a_policy_moved_to_undrawn_tokens_is_in_the_full_kl() -> None:
+    """Two models that agree on the drawn token and on nothing else: by the drawn token they are one."""
+    logits = torch.tensor([[[2.0, 1.0, -3.0]]])
+    moved = torch.tensor([[[2.0, -3.0, 1.0]]])
+    drawn = torch.tensor([[0]])
+
+    by_draw = token_logprobs(moved, drawn, 1.0) - token_logprobs(logits, drawn, 1.0)
+    full = vocabulary_kl(moved, logits, 1.0)
+
+    p = moved.double().softmax(-1)
+    expected = (p * (p.log() - logits.double().softmax(-1).log())).sum()
+    assert abs(float(by_draw)) < 1e-6
+    assert float(full) == pytest.approx(float(expected), abs=1e-6)
+    assert float(full) > 0.5
+
+
+def test_the_full_kl_is_what_the_drawn_tokens_give_on_average() -> None:
+    """Over all tokens of a small vocabulary, weighted by how often the policy draws them."""
+    logits, reference = torch.randn(2, 1, 1, 7, generator=torch.Generator().manual_seed(3)).unbind()
+    every = torch.arange(7).unsqueeze(1)
+
+    k1 = [token_logprobs(found.expand(7, 1, 7), every, 0.8).squeeze(1) for found in (logits, reference)]
+
+    mean = (k1[0].exp() * (k1[0] - k1[1])).sum()
+    torch.testing.assert_close(vocabulary_kl(logits, reference, 0.8).squeeze(), mean, atol=1e-6, rtol=0)
+
+
+def test_a_model_is_at_no_distance_from_itself() -> None:
+    """To the last bit: the KL of a run's first step is 0."""
+    forward, tokens = CausalForward(tiny_model(seed=2)), _tokens(choices=True)
+
+    figures = completion_logprobs(
+        forward,
+        tokens,
+        PpoSettings(precision="float32"),
+        reference=lambda part: completion_outputs(forward, part, share_prompts=True),
+    )
+
+    assert not figures.full_kl.any()
+    assert torch.equal(figures.reference, figures.whole)
 
 
 def _tokens(*, choices: bool) -> TokenBatch:

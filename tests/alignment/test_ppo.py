@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from alignment.errors import RunCancelled, TrainingError
+from alignment.policy_kl import kl_of
 from alignment.ppo import train_ppo
 from alignment.ppo_settings import PpoSettings
 from alignment.ppo_state import read_metrics
@@ -163,6 +164,16 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     again = load_file(resumed.path / "model.safetensors")
     assert weights.keys() == again.keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
+
+
+def test_the_kl_of_averaged_weights_is_their_own(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """They lag behind those that sample, and what is exported is what is measured."""
+    chosen = settings(advantage="rloo", ema_decay=0.97, learning_rate=1e-2)
+
+    result = train(models, tmp_path, chosen)
+
+    assert 0 < result.metrics["objective/kl_average"] < 0.5 * result.metrics["objective/kl_full"]
+    assert kl_of(result.metrics) == result.metrics["objective/kl_average"]
 
 
 def test_a_finished_run_is_not_trained_again(models: tuple[Path, Path], tmp_path: Path) -> None:

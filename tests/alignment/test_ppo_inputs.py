@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment.errors import TrainingError
 from alignment.ppo_inputs import make_ptx_rows
 from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion
@@ -48,3 +49,11 @@ def test_rows_too_long_for_training_are_left_out(policy_dir: Path) -> None:
 
     assert 0 < len(rows(0)) < len(PAIRS)
     assert max(map(len, rows(0))) <= 24
+
+
+def test_a_wish_for_rows_of_which_none_fits_is_refused(policy_dir: Path) -> None:
+    """Training without them would be silently another algorithm."""
+    settings = PpoSettings(ptx_coef=0.1, max_prompt_tokens=1, max_new_tokens=1)
+
+    with pytest.raises(TrainingError, match="max_prompt_tokens"):
+        make_ptx_rows(PAIRS, policy_dir, settings)
