@@ -6,7 +6,7 @@ Without arguments it runs on the sample company. A fifth of the employees click 
 a tenth are random too (`--noise`). Prints one JSON object: AUC of the estimated reliability (careful against the others), the mean weight of
 a judgement by kind, who was left out, and how well a taste fitted with and without the weights predicts what careful people say of other questions.
 With `--cycles` a whole cycle learns from these judgements, another one counts everybody alike, a third learns from as many judgements of careful people only; each policy is
-compared with the base model by the true taste, on questions that nobody was asked. `--plot` draws the reliability found, by kind.
+compared with its SFT policy and with the base model by the true taste, on questions that nobody was asked. `--plot` draws the reliability found, by kind.
 """
 
 from __future__ import annotations
@@ -112,15 +112,20 @@ def learn(
         ("all, alike", alike, ["--set", "raters.enabled=false"]),
     ):
         cycle = tacit(home, "train", "cycle", *settings, *own)
-        against = tacit(
-            home, "policies", "compare", cycle["policy"], "base", "--questions", str(unseen),
-            "--preferences", args.preferences, "--collection", args.collection, "--seed", str(args.seed),
-        )  # fmt: skip
+        # Without demonstrations SFT learns from documents alone, in all three the same.
+        against = {
+            other: tacit(
+                home, "policies", "compare", cycle["policy"], policy, "--questions", str(unseen),
+                "--preferences", args.preferences, "--collection", args.collection, "--seed", str(args.seed),
+            )
+            for other, policy in (("sft", f"sft-{cycle['policy'].rpartition('-')[2]}"), ("base", "base"))
+        }  # fmt: skip
         found[name] = {
-            "win_rate": against["win_rate"],
-            "interval": against["interval"],
-            "ties": against["ties"],
-            "n": against["n"],
+            **{
+                f"{field}_over_{other}": compared[field]
+                for other, compared in against.items()
+                for field in ("win_rate", "interval", "ties", "n")
+            },
             "promoted": cycle["promoted"],
             "minutes": round(cycle["wall_seconds"] / 60, 1),
         }
