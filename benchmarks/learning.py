@@ -6,7 +6,9 @@
 Without documents and questions it runs on the sample company. For each taste and seed: a copy of the ingested home; half of the questions, by a hash,
 is asked by simulated employees; in each round they make so many judgements of what serves then, part of them random, and a cycle learns
 from all judgements so far. The other half of the questions is never asked: on them each round's policy is compared with the SFT policy of the first round
-by the true taste, both greedy, ties counting half; questions that are refused before a policy is asked are ties, and `win_rate_asked` leaves them out. Beside it the best of four samples of that SFT policy, chosen by the first round's reward.
+by the true taste, both greedy, ties counting half; questions that are refused before a policy is asked are ties, and `win_rate_asked` leaves them out. That SFT policy has
+learned from the experts' answers among the judgements, so `over_base` says beside it how often the round's policy is preferred to what served before anybody judged, and `best_of_4` what
+the best of four samples of the SFT policy reaches, chosen by the first round's reward.
 
 The first rounds of all tastes and seeds come first. Prints a table and a JSON object; what is done is kept in the home's `learning.json` and not done again,
 and a round that was broken off begins anew.
@@ -57,6 +59,9 @@ def play(
         **figures(against, cycle["policy"], sft),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
+    # What an employee notices: the difference from what served before anybody judged.
+    over_base = tacit(home, "policies", "compare", cycle["policy"], "base", *judged)
+    found["over_base"] = figures(over_base, cycle["policy"], "base")
     if number == 1:
         best = tacit(home, "policies", "compare", sft, sft, *judged, "--best-of", "4", "--temperature", "1.5")
         found["best_of_4"] = figures(best, f"{sft}, best of 4", sft)
@@ -120,6 +125,7 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                     ),
                     "groundedness_gained": round(statistics.mean(r["groundedness_gained"] for r in here), 3),
                     "length_ratio": round(statistics.mean(r["length_ratio"] for r in here), 2),
+                    "win_rate_over_base": round(statistics.mean(r["over_base"]["win_rate"] for r in here), 3),
                     "promoted": sum(r["promoted"] for r in here),
                     "cycle_minutes": round(statistics.mean(r["cycle_minutes"] for r in here), 1),
                     "best_of_4": round(statistics.mean(r["best_of_4"]["win_rate"] for r in here), 3)
