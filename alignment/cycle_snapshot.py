@@ -5,7 +5,6 @@ Knows nothing of what is learned from it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from alignment.cycle_settings import TrainingSettings
@@ -52,10 +51,10 @@ def take_snapshot(
             known=world.known_raters(),
             progress=progress,
         )
-        return {"path": str(snapshot.path)}
+        return {"path": finished.stored(snapshot.path)}
 
     is_resumed = finished.has("snapshot")
-    data = load_snapshot(Path(finished.once("snapshot", build)["path"]))
+    data = load_snapshot(finished.found(finished.once("snapshot", build)["path"]))
     gone = what_is_gone(data, world.judgements(), world.permissions()) if is_resumed else []
     if gone:
         raise TrainingError(

@@ -2,7 +2,7 @@
 
 Knows nothing of what a stage does, only that its outcome is JSON. Different from a workflow engine: there is no graph and no comparing
 of inputs. A run's settings and data never change, so that the file exists is all there is to ask; and it is renamed into place, so it
-exists whole or not at all.
+exists whole or not at all. Places in it are relative to the run's folder, which may lie elsewhere tomorrow.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import structlog
 
+from alignment.errors import TrainingError
 from alignment.records import StageResult
 
 log = structlog.get_logger(__name__)
@@ -48,11 +49,14 @@ class FinishedStages:
 
         Returns:
             What `do` returned, now or at the time.
+
+        Raises:
+            TrainingError: the stage is done, but the file that says so is damaged.
         """
         file = self._file(name)
         if file.exists():
             log.info("stage_already_done", run=self._run_id, stage=name)
-            return cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
+            return _read(file)
         started = time.monotonic()
         outcome = do()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +73,35 @@ class FinishedStages:
             result = train()
             return {
                 "stage": result.stage,
-                "path": str(result.path),
+                "path": self.stored(result.path),
                 "metrics": result.metrics,
                 "seconds": result.seconds,
             }
 
         stored = self.once(name, run)
-        return StageResult(**(stored | {"path": Path(stored["path"])}))
+        return StageResult(**(stored | {"path": self.found(stored["path"])}))
+
+    def stored(self, path: Path) -> str:
+        """A path as it is written down: relative where it lies in the run's folder."""
+        if path.is_relative_to(self._directory):
+            return str(path.relative_to(self._directory))
+        return str(path.resolve())
+
+    def found(self, text: str) -> Path:
+        """Where that lies now. Runs of earlier versions wrote whole paths down; what lay in their folder is found in it too."""
+        path = Path(text)
+        if self._run_id in path.parts:
+            return self._directory.joinpath(*path.parts[path.parts.index(self._run_id) + 1 :])
+        return self._directory / path
 
     def _file(self, name: str) -> Path:
         return self._directory / name / DONE
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
+    except ValueError as error:
+        raise TrainingError(
+            f"{file} is damaged ({error}): remove it, and the resumed run does the stage again"
+        ) from error

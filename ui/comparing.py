@@ -121,11 +121,19 @@ def _held_out_questions(services: Services, new: str) -> Sequence[Any]:
     from alignment.evaluation import question_of
     from alignment.snapshot import load_snapshot
 
-    path = services.registry.get(new).manifest.get("snapshot")
-    if not path:
+    path = _snapshot_of(services, new)
+    if path is None:
         raise NotFoundError(f"policy {new} comes from no cycle: give --questions FILE")
-    held_out = load_snapshot(Path(str(path))).held_out.rollouts
+    held_out = load_snapshot(path).held_out.rollouts
     return [question_of(prompt) for prompt in held_out]
+
+
+def _snapshot_of(services: Services, policy_id: str) -> Path | None:
+    """Where the data of a policy's cycle lies now: the home may have been moved since the manifest was written."""
+    manifest = services.registry.get(policy_id).manifest
+    if not manifest.get("snapshot"):
+        return None
+    return _run_directory(services, policy_id) / "snapshot" / Path(str(manifest["snapshot"])).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +178,8 @@ def _best(services: Services, policy_id: str, samples: Sequence[Sequence[Answer]
     from ui.training import load_training_settings
 
     directory = _run_directory(services, policy_id) / "reward"
-    snapshot = services.registry.get(policy_id).manifest.get("snapshot")
-    if not snapshot or not directory.is_dir():
+    snapshot = _snapshot_of(services, policy_id)
+    if snapshot is None or not directory.is_dir():
         raise NotFoundError(f"the cycle of {policy_id} left no reward model behind: leave --best-of out")
-    mix = RewardMix.of(load_snapshot(Path(str(snapshot))), load_training_settings(services).cycle)
+    mix = RewardMix.of(load_snapshot(snapshot), load_training_settings(services).cycle)
     return choose_best(samples, mix.build(directory), services.serving.generator(policy_id).render)
