@@ -29,6 +29,7 @@ def make_candidate(
     world: CycleWorld,
     run: Run,
     settings: TrainingSettings,
+    parent: str,
     taste: Mapping[str, Any] | None,
     gates: Sequence[GateResult] = (),
     reason: str = "",
@@ -39,9 +40,10 @@ def make_candidate(
         stage: Which stage.
         result: Where its weights are, and its metrics.
         snapshot: What it was trained on.
-        world: Names the base model and the policy it would replace.
+        world: Names the base model.
         run: The run it belongs to.
         settings: Of all stages.
+        parent: The policy that it would replace: who served when the run began, or whom the gates measured it against.
         taste: What was learned of the evidence's order; None where nothing was.
         gates: Verdicts, once there are any.
         reason: Why it was rejected; empty for a candidate.
@@ -65,7 +67,7 @@ def make_candidate(
         id=f"{stage}-{run.id[:8]}",
         stage=stage,
         state="rejected" if reason else "candidate",
-        parent=world.serving().id,
+        parent=parent,
         path=str(result.path),
         created_at=now(),
         metrics=dict(result.metrics),

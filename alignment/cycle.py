@@ -5,7 +5,7 @@
 Every cycle starts again from the base model and learns from everything that counts today. So a deleted document, a deleted person or a
 withdrawn vote leaves no trace in the next policy, and rounds cannot drift away from each other's data.
 
-Resuming: a finished stage is not done twice (`finished_stages`); SFT and PPO continue from their own checkpoints; the reward model, a
+Resuming: a run goes on with the settings it began with (`run_start`); a finished stage is not done twice (`finished_stages`); SFT and PPO continue from their own checkpoints; the reward model, a
 matter of minutes, starts again. The module knows nothing of databases, queues or pages: what it needs comes as a `CycleWorld`.
 
 Different from a training script: the outcome is a verdict. A candidate that fails a gate is kept, marked rejected, and explained; that
@@ -63,6 +63,8 @@ class Cycle:
         run: Run,
         progress: ProgressFn,
         kind: CycleKind = "cycle",
+        *,
+        parent: str,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -72,6 +74,7 @@ class Cycle:
             run: The recorded run; its directory holds what finished stages left.
             progress: See `ProgressFn`.
             kind: How far to go.
+            parent: The policy that served when the run began.
         """
         self._world = world
         self._settings = settings
@@ -80,7 +83,7 @@ class Cycle:
         self._kind = kind
         self._finished = FinishedStages(run.id, run.directory)
         self._metrics: dict[str, Any] = {}
-        self._measured_against = ""
+        self._parent = parent
 
     def run(self) -> CycleResult:
         """Do what is left to do.
@@ -258,7 +261,8 @@ class Cycle:
 
         outcome = self._finished.once("gates", measure)
         self._metrics["gates"] = outcome["metrics"]
-        self._measured_against = str(outcome["metrics"].get("parent_id", ""))
+        # Who serves may have changed since the run began: the verdict is about the policy that it was measured against.
+        self._parent = str(outcome["metrics"].get("parent_id") or self._parent)
         return [GateResult(**gate) for gate in outcome["gates"]]
 
     def _judge_dir(self) -> Path:
@@ -279,14 +283,14 @@ class Cycle:
         )
         serving = self._world.serving().id
         # A run that was killed after promoting finds its own policy.
-        undisturbed = serving in {self._measured_against, policy.id}
+        undisturbed = serving in {self._parent, policy.id}
         promoted = passed and self._settings.cycle.promote and undisturbed
         if promoted:
             self._progress(StageProgress(stage="promote", done=0, total=1))
             self._world.promote(policy.id)
         elif passed and self._settings.cycle.promote:
             reason += (
-                f" Not promoted: {serving} serves since, and it was measured against {self._measured_against}. "
+                f" Not promoted: {serving} serves since, and it was measured against {self._parent}. "
                 f"`tacit policies promote {policy.id}` if it should serve all the same, or train again."
             )
         return CycleResult(
@@ -327,6 +331,7 @@ class Cycle:
             world=self._world,
             run=self._run,
             settings=self._settings,
+            parent=self._parent,
             taste=None if stage == "sft" else self._metrics.get("taste"),
             gates=gates,
             reason=reason,

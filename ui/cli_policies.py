@@ -225,10 +225,13 @@ def cancel_run(context: Context, run_id: str) -> None:
 def resume_run(context: Context, run_id: str) -> None:
     """Go on with a failed, cancelled or interrupted run from its last checkpoint."""
     from ui.cli_train import emit_result, stage_bars
+    from ui.training import changed_settings
     from ui.wiring import open_services
 
     with open_services(context.home) as services, stage_bars() as progress:
         services.audit.record(OPERATOR, "run.resume", run_id)
+        if changed := changed_settings(services, run_id):
+            click.echo(f"The run keeps the settings it began with ({'; '.join(changed)}).", err=True)
         result = services.resume_run(run_id, progress=progress)
     emit_result(context, result)
 

@@ -27,6 +27,7 @@ from alignment.ppo_settings import PpoSettings
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
 from alignment.reward_settings import RewardSettings
+from alignment.run_start import RunStart, begin, differences, model_hash, settings_of
 from alignment.sft import SftSettings
 from chatbot.best_of_n import REWARD_FOLDER
 from chatbot.bundles import delete_bundle, new_staging, write_bundle
@@ -251,9 +252,8 @@ def _work_on(
 ) -> CycleResult:
     report = _Report(services, run, progress)
     started = time.monotonic()
-    cycle = Cycle(ProductWorld(services, run.id), settings, run, report, cast("CycleKind", run.kind))
     try:
-        result = cycle.run()
+        result = _make_cycle(services, run, settings, report).run()
     except RunCancelled:
         # The row says so already, or the worker puts the run back into the queue.
         raise
@@ -284,6 +284,24 @@ def _work_on(
         seconds=round(metrics["seconds"]),
     )
     return dataclasses.replace(result, metrics=metrics)
+
+
+def changed_settings(services: Services, run_id: str) -> list[str]:
+    """Which settings are not today what they were when a run began; it goes on with the old ones."""
+    run = services.runs.get(run_id)
+    began = settings_of(run.directory)
+    if began is None:
+        return []
+    return list(differences(began, load_training_settings(services, run.settings.get("overrides", []))))
+
+
+def _make_cycle(services: Services, run: Run, settings: TrainingSettings, report: ProgressFn) -> Cycle:
+    """The run's cycle, with what it began with, which may be `settings`."""
+    world = ProductWorld(services, run.id)
+    base = Path(world.base().path)
+    now = RunStart(settings=settings, base=str(base), base_hash=model_hash(base), parent=world.serving().id)
+    start = begin(run.directory, now)
+    return Cycle(world, start.settings, run, report, cast("CycleKind", run.kind), parent=start.parent)
 
 
 class _Report:

@@ -17,6 +17,7 @@ import pytest
 
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import CycleResult, StageProgress
+from alignment.tables import runs
 from chatbot.best_of_n import CHOICE_FILE
 from chatbot.bundles import verify_bundle
 from chatbot.evidence_order import FEATURES, ORDER_FILE, EvidenceOrder
@@ -368,6 +369,40 @@ def test_a_killed_run_does_not_go_on_with_what_was_deleted_since(
     with pytest.raises(TrainingError, match=f"{named}.*start a new one"):
         services.resume_run(run.id)
     assert [policy.id for policy in services.registry.list()] == ["base"]
+
+
+def _die_in(stage: str) -> Callable[[StageProgress], None]:
+    def die(report: StageProgress) -> None:
+        if report.stage == stage:
+            raise KeyboardInterrupt
+
+    return die
+
+
+def test_a_killed_run_goes_on_with_the_settings_and_the_parent_it_began_with(services: Services) -> None:
+    """Its overrides are forgotten and another policy is promoted meanwhile; both are as at the beginning."""
+    other = _train(services, *LENIENT, kind="sft")
+    with pytest.raises(KeyboardInterrupt):
+        _train(services, *LENIENT, "sft.max_steps=3", kind="sft", progress=_die_in("sft"))
+    run = services.runs.list(1)[0]
+    services.promote(str(other.policy_id), actor="ops")
+    with services.db.write() as connection:
+        connection.execute(runs.update().where(runs.c.id == run.id).values(settings={}))
+    policy = services.registry.get(str(services.resume_run(run.id).policy_id))
+
+    assert (3, 3.0) == (policy.manifest["settings"]["sft"]["max_steps"], policy.metrics["n_steps"])
+    assert "base" == policy.parent
+
+
+def test_a_killed_run_goes_on_in_a_home_that_was_moved(tiny: Path) -> None:
+    """Nothing in it says where it lay."""
+    with _opened(tiny / "home") as services, pytest.raises(KeyboardInterrupt):
+        _train(services, kind="ppo", progress=_die_in("rloo"))
+    (tiny / "home").rename(tiny / "moved")
+    with _opened(tiny / "moved") as services:
+        result = services.resume_run(services.runs.list(1)[0].id)
+
+        assert "candidate" == services.registry.get(str(result.policy_id)).state
 
 
 def test_a_cancelled_run_stops_at_its_next_report_and_can_go_on(services: Services) -> None:
