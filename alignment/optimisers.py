@@ -61,7 +61,8 @@ def train_policy(
     from alignment.ppo import train_ppo
 
     prompts = in_learned_order(asked(learned.data.train.rollouts), learned.order, learned.render)
-    reward = RewardMix.of(learned.data, settings.cycle).build(learned.reward_dir)
+    mix = RewardMix.of(learned.data, settings.cycle)
+    reward = mix.build(learned.reward_dir)
     if settings.cycle.optimiser == "trl_rloo":
         from alignment.trl_rloo import train_trl_rloo
 
@@ -86,6 +87,7 @@ def train_policy(
             work_dir=directory / "ppo_work",
             progress=progress,
             ptx_rows=make_ptx_rows(learned.data.train.pairs, learned.sft_dir, settings.ppo),
+            reward_hash=mix.fingerprint(learned.reward_dir),
         )
     if learned.order is not None:
         learned.order.save(result.path)

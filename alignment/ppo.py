@@ -75,6 +75,7 @@ def train_ppo(
     progress: ProgressFn,
     resume: bool = True,
     ptx_rows: PtxRows | None = None,
+    reward_hash: str = "",
 ) -> StageResult:
     """Train a policy by PPO, or by RLOO when the settings say so, and export it.
 
@@ -90,6 +91,7 @@ def train_ppo(
         progress: Told at least once a phase; what it raises ends the run, which may be resumed.
         resume: Continue from `work_dir` where there is a state; False starts again.
         ptx_rows: Rows of token ids for the language-model loss, needed when `ptx_coef` is above 0.
+        reward_hash: Of what the reward was made of, besides its name: a saved state is not gone on with under another reward.
 
     Returns:
         Metrics of the exported policy as last measured (`objective/*`; with `ema_decay` those of the weights that sampled, but for
@@ -108,7 +110,8 @@ def train_ppo(
             "advantage='gae' needs a reward model to start the value model from: train one, or set advantage=rloo."
         )
     with _memory_errors_explained():
-        run = _Run(settings, policy_dir, reference_dir, value_init_dir, prompts, ptx_rows)
+        scored_by = f"{reward.name} {reward_hash}"
+        run = _Run(settings, policy_dir, reference_dir, value_init_dir, prompts, scored_by, ptx_rows)
         run.open(work_dir, resume=resume)
         run.train(reward, work_dir, progress)
         metrics = run.export(out_dir)
@@ -128,7 +131,8 @@ def _memory_errors_explained() -> Iterator[None]:
             error
         ):
             raise TrainingError(
-                "Out of memory: lower micro_batch_prompts or prompts_per_step, or set lora_rank."
+                "Out of memory: free some and resume, or start a new run with a lower ppo.micro_batch_prompts or "
+                "ppo.prompts_per_step, or with ppo.lora_rank set; a run keeps the settings that it began with"
             ) from error
         raise
 
@@ -143,6 +147,7 @@ class _Run:
         reference_dir: Path,
         value_init_dir: Path | None,
         prompts: Sequence[RolloutPrompt],
+        scored_by: str,
         ptx_rows: PtxRows | None,
     ) -> None:
         self.settings = settings
@@ -157,7 +162,7 @@ class _Run:
             end_ids=end_of_text_ids(models.policy, models.tokenizer),
         )
         self.prompts = TrainingPrompts(settings, models, prompts)
-        self.fingerprint = fingerprint(settings, self.prompts.ids)
+        self.fingerprint = fingerprint(settings, self.prompts.fitting, scored_by)
         self.updater = Updater(
             settings, models.policy, models.forward, models.value, dtype=models.dtype, ptx_rows=ptx_rows
         )

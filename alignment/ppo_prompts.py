@@ -47,9 +47,9 @@ class TrainingPrompts:
         ]
 
     @property
-    def ids(self) -> list[str]:
-        """Of the prompts that fit, in the order given."""
-        return [prompt.id for prompt, _ in self._encoded]
+    def fitting(self) -> list[RolloutPrompt]:
+        """The prompts that fit, in the order given."""
+        return [prompt for prompt, _ in self._encoded]
 
     def of_step(self, step: int) -> list[EncodedPrompt]:
         """The prompts of a step: so many that were asked, then so many that were not; of both the next ones of an order drawn anew for every pass."""

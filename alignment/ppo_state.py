@@ -19,19 +19,38 @@ import torch
 
 from alignment.errors import TrainingError
 from alignment.ppo_settings import PpoSettings
+from alignment.records import RolloutPrompt
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
 
-_FREE = frozenset({"save_every", "device", "export_precision"})
-"""Settings that may change between a run and its resumption."""
+_FREE = frozenset({"save_every", "device", "export_precision", "micro_batch_prompts"})
+"""Settings that may change between a run and its resumption: they change speed and memory, and results by rounding at most."""
 
 
-def fingerprint(settings: PpoSettings, prompt_ids: Iterable[str]) -> str:
-    """Hash of all that decides the course of a run; a state is only resumed under its own."""
+def fingerprint(settings: PpoSettings, prompts: Iterable[RolloutPrompt], reward: str) -> str:
+    """Hash of all that decides the course of a run; a state is only resumed under its own.
+
+    Args:
+        settings: Of the run.
+        prompts: Those that fit, in order: what they say and what is known of their answers.
+        reward: What scores completions: its name, and what it was made of.
+    """
     chosen = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _FREE}
-    text = json.dumps([chosen, list(prompt_ids)], sort_keys=True)
+    text = json.dumps([chosen, [_told(prompt) for prompt in prompts], reward], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _told(prompt: RolloutPrompt) -> list[Any]:
+    """Of a prompt all that sampling or a reward looks at; its evidence stands in the rendered text."""
+    return [
+        prompt.id,
+        prompt.prompt,
+        prompt.reference,
+        list(prompt.key_facts),
+        prompt.answerable,
+        prompt.asked,
+    ]
 
 
 def save_state(work_dir: Path, state: Mapping[str, Any]) -> None:
@@ -63,7 +82,7 @@ def load_state(work_dir: Path, wanted: str) -> dict[str, Any] | None:
         wanted: The fingerprint it must have.
 
     Raises:
-        TrainingError: If it cannot be read, or belongs to a run with other settings or prompts.
+        TrainingError: If it cannot be read, or belongs to a run with other settings or prompts, or another reward.
     """
     path = work_dir / STATE_FILE
     if not path.exists():
@@ -73,11 +92,12 @@ def load_state(work_dir: Path, wanted: str) -> dict[str, Any] | None:
     except Exception as error:
         # torch.load raises whatever the broken byte leads to; a state that cannot be read must never be half used.
         raise TrainingError(
-            f"The training state {path} cannot be read: delete it, or start with resume=False."
+            f"The training state {path} is damaged: remove it, and the resumed run does its steps from the first."
         ) from error
     if state.get("fingerprint") != wanted:
         raise TrainingError(
-            f"The training state {path} belongs to a run with other settings or prompts: delete it, or start with resume=False."
+            f"The training state {path} belongs to a run with other settings, prompts or another reward: remove it to do the steps "
+            "from the first, or start a new run."
         )
     return state
 

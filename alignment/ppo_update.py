@@ -285,5 +285,5 @@ def _value_optimizer(value: ValueModel, settings: PpoSettings) -> torch.optim.Op
 def _require_finite(number: float, what: str, step: int) -> None:
     if not math.isfinite(number):
         raise TrainingError(
-            f"The {what} is not finite at step {step}: lower learning_rate, or set precision=float32, and resume from the saved state."
+            f"The {what} is not finite at step {step}: start a new run with a lower ppo.learning_rate, or with ppo.precision=float32."
         )

@@ -7,13 +7,16 @@ reward model cannot know, refusals nobody judged and completions nobody would be
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
 from alignment.cycle_settings import CycleSettings
 from alignment.errors import TrainingError
+from alignment.finished_stages import DONE
 from alignment.records import RewardFunction
 from alignment.snapshot import LoadedSnapshot
+from chatbot.durable_files import file_hash
 from chatbot.prompt import is_refusal
 
 _FILE = "mix.json"
@@ -75,6 +78,16 @@ class RewardMix:
                 (ReferenceReward(), self.reference_weight),
             ]
         )
+
+    def fingerprint(self, reward_dir: Path) -> str:
+        """SHA-256 over the weights and bounds and every file of the reward model: another reward has another one."""
+        files = {
+            path.name: file_hash(path)
+            for path in sorted(reward_dir.iterdir())
+            if path.is_file() and path.name != DONE
+        }
+        text = json.dumps([dataclasses.asdict(self), files], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, directory: Path) -> None:
         """Write it beside a reward model."""

@@ -236,7 +236,8 @@ def _refuse_broken(metrics: dict[str, float]) -> None:
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise TrainingError(
-            f"the reward model gave {broken[0]}={metrics[broken[0]]}: lower learning_rate or set precision=float32"
+            f"the reward model gave {broken[0]}={metrics[broken[0]]}: start a new run with a lower reward.learning_rate, or with "
+            "reward.precision=float32"
         )
 
 

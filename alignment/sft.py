@@ -255,7 +255,8 @@ def _measure(trainer: Any, outcome: Any, held_out: Sequence[Any]) -> dict[str, f
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise TrainingError(
-            f"SFT gave {broken[0]}={metrics[broken[0]]}: lower learning_rate or set precision=float32"
+            f"SFT gave {broken[0]}={metrics[broken[0]]}: start a new run with a lower sft.learning_rate, or with "
+            "sft.precision=float32"
         )
     return metrics
 

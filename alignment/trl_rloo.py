@@ -204,5 +204,7 @@ def _measure(state: Any, settings: PpoSettings) -> dict[str, float]:
     }
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
-        raise TrainingError(f"TRL's RLOO gave {broken[0]}={metrics[broken[0]]}: lower ppo.learning_rate")
+        raise TrainingError(
+            f"TRL's RLOO gave {broken[0]}={metrics[broken[0]]}: start a new run with a lower ppo.learning_rate"
+        )
     return metrics

@@ -75,6 +75,7 @@ def train(
     prompts: Sequence[RolloutPrompt] | None = None,
     progress: ProgressFn = ignore_progress,
     resume: bool = True,
+    reward_hash: str = "",
 ) -> StageResult:
     """Train the tiny policy in `directory`."""
     policy_dir, reward_dir = models
@@ -89,6 +90,7 @@ def train(
         work_dir=directory / "work",
         progress=progress,
         resume=resume,
+        reward_hash=reward_hash,
     )
 
 
@@ -182,7 +184,7 @@ def test_a_finished_run_is_not_trained_again(models: tuple[Path, Path], tmp_path
     rows = read_metrics(tmp_path / "work")
 
     class Unasked:
-        name = "unasked"
+        name = LetterReward.name
 
         def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
             raise AssertionError("nothing is left to score")
@@ -261,6 +263,16 @@ def test_a_state_of_other_settings_is_refused(models: tuple[Path, Path], tmp_pat
         train(models, tmp_path, settings(advantage="rloo", steps=2))
     result = train(models, tmp_path, settings(advantage="rloo", steps=2), resume=False)
     assert result.metrics["steps"] == 2
+
+
+def test_a_state_is_not_gone_on_with_under_another_reward(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of another name, or of the same name and made of something else."""
+    chosen = settings(advantage="rloo", steps=1)
+    train(models, tmp_path, chosen, reward_hash="a")
+
+    for other in ({"reward": LengthReward()}, {"reward_hash": "b"}):
+        with pytest.raises(TrainingError, match="another reward"):
+            train(models, tmp_path, chosen, **{"reward_hash": "a", **other})
 
 
 def test_a_score_that_is_not_finite_names_its_prompt(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from alignment.ppo_state import (
     read_metrics,
     save_state,
 )
+from tests.alignment.ppo_fakes import rollout_prompts
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_a_broken_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / STATE_FILE
     path.write_bytes(path.read_bytes()[:500])
 
-    with pytest.raises(TrainingError, match="cannot be read"):
+    with pytest.raises(TrainingError, match="is damaged: remove it"):
         load_state(tmp_path, "a")
 
 
@@ -70,12 +73,32 @@ def test_metrics_of_steps_that_will_be_repeated_are_cut_off(tmp_path: Path) -> N
 
 
 def test_a_fingerprint_knows_settings_and_prompts_but_not_how_often_to_save() -> None:
-    """Saving more often does not change a run."""
-    one = fingerprint(PpoSettings(), ["a", "b"])
+    """Saving more often does not change a run, nor does how many prompts are in memory at once."""
+    prompts = rollout_prompts()
+    one = fingerprint(PpoSettings(), prompts, "letters")
 
-    assert one == fingerprint(PpoSettings(save_every=3), ["a", "b"])
-    assert one != fingerprint(PpoSettings(steps=9), ["a", "b"])
-    assert one != fingerprint(PpoSettings(), ["b", "a"])
+    assert one == fingerprint(PpoSettings(save_every=3, micro_batch_prompts=1), prompts, "letters")
+    assert one != fingerprint(PpoSettings(steps=9), prompts, "letters")
+    assert one != fingerprint(PpoSettings(learning_rate=1e-5), prompts, "letters")
+    assert one != fingerprint(PpoSettings(), prompts[::-1], "letters")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "other words"},
+        {"reference": "another answer"},
+        {"answerable": False},
+        {"key_facts": ("25",)},
+    ],
+)
+def test_a_prompt_of_the_same_id_that_says_something_else_is_another_run(changes: dict[str, Any]) -> None:
+    """An id is that of the question; what is read with it, and what is known of its answer, may change."""
+    first, *others = rollout_prompts()
+
+    assert fingerprint(PpoSettings(), [first, *others], "letters") != fingerprint(
+        PpoSettings(), [dataclasses.replace(first, **changes), *others], "letters"
+    )
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,15 @@ def test_a_folder_without_a_reward_is_named(tmp_path: Path) -> None:
     """With what to do."""
     with pytest.raises(TrainingError, match="train again"):
         ServedReward.load(tmp_path)
+
+
+def test_a_reward_is_known_by_its_files_and_its_weights(tmp_path: Path) -> None:
+    """Not by when its stage was done: PPO goes on under the same reward only."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = MIX.fingerprint(tmp_path)
+    (tmp_path / "done.json").write_text("{}")
+    again, heavier = MIX.fingerprint(tmp_path), replace(MIX, reward_weight=2.0).fingerprint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+
+    assert first == again
+    assert 3 == len({first, heavier, MIX.fingerprint(tmp_path)})
