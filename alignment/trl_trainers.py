@@ -7,11 +7,13 @@ training run does neither.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
@@ -22,6 +24,7 @@ from alignment.records import ProgressFn, StageName, StageProgress
 _SECONDS_BETWEEN_REPORTS = 1.0
 _WHOLE = "whole"
 """Name of the file that a checkpoint gets last."""
+_SUMS = "running_sums.json"
 
 
 class _TrainerSettings(Protocol):
@@ -102,7 +105,64 @@ class QuietTrainerMixin:
 
 
 class QuietSFTTrainer(QuietTrainerMixin, SFTTrainer):
-    """`trl.SFTTrainer` that stays at home."""
+    """`trl.SFTTrainer` that stays at home, and that a kill does not change.
+
+    transformers draws an epoch's order of rows from wherever the random numbers are: a run resumed in its second epoch had the order of the first once
+    more, and other weights. Here the orders of later epochs are functions of seed and epoch. And its checkpoints hold the running sums of the metrics:
+    transformers 5 begins each `train` with empty sums, so that the loss of a resumed run is that of its last piece, and TRL's accuracy that of the steps
+    since. With the sums taken up again the metrics are those of the run that nobody stopped, to the last bit.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(_Undisturbed(self))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        self._order = super()._get_train_sampler(train_dataset)
+        return self._order
+
+    def draw_order(self) -> None:
+        """Decide the order of the present epoch's rows; the first one's comes from the seed as it is."""
+        if (epoch := int(self.state.epoch or 0)) > 0:
+            self._order.generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + epoch)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        sums = {
+            "since_log": self._tr_loss.item(),
+            "logged": self._total_loss_scalar,
+            "last_logged_step": self._globalstep_last_logged,
+            "metrics": dict(self._metrics["train"]),
+            "tokens": self._total_train_tokens,
+        }
+        file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / _SUMS
+        file.write_text(json.dumps(sums), encoding="utf-8")
+
+    def take_up_sums(self) -> None:
+        """Go on with the sums of the checkpoint of the present step, if there is one with sums."""
+        file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / _SUMS
+        if not file.is_file():
+            return  # the first start, or a checkpoint of an earlier version
+        sums = json.loads(file.read_text("utf-8"))
+        self._tr_loss.fill_(sums["since_log"])
+        self._total_loss_scalar = sums["logged"]
+        self._globalstep_last_logged = sums["last_logged_step"]
+        self._initial_global_step = 0  # the mean loss is over all steps, as the sums are
+        self._metrics["train"].update(sums["metrics"])
+        self._total_train_tokens = sums["tokens"]
+
+
+class _Undisturbed(TrainerCallback):
+    """Calls the trainer back where transformers has emptied its sums, and before it draws an order."""
+
+    def __init__(self, trainer: QuietSFTTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- transformers' signature
+        self._trainer.take_up_sums()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 -- transformers' signature
+        self._trainer.draw_order()
 
 
 class ProgressCallback(TrainerCallback):

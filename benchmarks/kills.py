@@ -3,7 +3,7 @@
     python benchmarks/kills.py [--kills 30] [--each 5] [--seed 0]
 
 A small home of real parts (`tests/tiny_home.py`: four documents, a random Llama, 20 judgements) is copied for each cycle. A killed cycle is taken up by `tacit runs resume`,
-which is killed again, `--each` times, and then left to finish. Compared byte for byte: the weights that every stage left, and PPO's metrics of each step, without the seconds.
+which is killed again, `--each` times, and then left to finish. Compared byte for byte: the weights that every stage left, the metrics of every stage, the gates' verdicts, and PPO's metrics of each step, all without the seconds.
 Prints where each kill hit, and a JSON object; ends with code 1 when anything differs.
 """
 
@@ -62,7 +62,7 @@ def newest_run(home: Path) -> tuple[str, str, str] | None:
 
 
 def fingerprint(home: Path) -> dict[str, str]:
-    """Hashes of the weights of each stage and of PPO's metrics, by their place in the run's folder."""
+    """Hashes of the weights of each stage and of PPO's metrics, by their place in the run's folder, and of the stages' metrics by their names."""
     found = newest_run(home)
     if found is None or found[1] != "done":
         raise SystemExit(f"the cycle in {home} did not finish: {found}")
@@ -74,9 +74,25 @@ def fingerprint(home: Path) -> dict[str, str]:
     rows = [
         json.loads(line) for line in (folder / "ppo_work" / "metrics.jsonl").read_text("utf-8").splitlines()
     ]
-    kept = [{name: value for name, value in row.items() if "second" not in name} for row in rows]
-    hashes["ppo_work/metrics.jsonl"] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-    return hashes
+    hashes["ppo_work/metrics.jsonl"] = digest(rows)
+    with closing(sqlite3.connect(f"file:{home / 'tacit.db'}?mode=ro", uri=True, timeout=30)) as connection:
+        metrics, gates = connection.execute(
+            "SELECT metrics, gates FROM runs WHERE id = ?", (found[0],)
+        ).fetchone()
+    hashes |= {f"metrics of {stage}": digest(value) for stage, value in json.loads(metrics).items()}
+    return hashes | {"gates": digest(json.loads(gates))}
+
+
+def digest(value: Any) -> str:
+    """Of JSON, without what is measured in seconds."""
+    return hashlib.sha256(json.dumps(without_seconds(value), sort_keys=True).encode()).hexdigest()
+
+
+def without_seconds(value: Any) -> Any:
+    """The same value, but for times: no two runs take equally long."""
+    if isinstance(value, dict):
+        return {name: without_seconds(item) for name, item in value.items() if "second" not in name}
+    return [without_seconds(item) for item in value] if isinstance(value, list) else value
 
 
 def disturbed(home: Path, n: int, rng: random.Random) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignment.errors import RunCancelled, TrainingError
-from alignment.records import PromptCompletion, StageProgress
+from alignment.records import PromptCompletion, StageProgress, StageResult
 from alignment.sft import SftSettings, train_sft
 from alignment.trl_trainers import discard_checkpoints, newest_whole_checkpoint
 from tests.chatbot.tiny_models import make_tiny_model
@@ -131,40 +131,51 @@ def test_no_row_that_fits_is_an_error_that_says_what_to_do(tmp_path: Path) -> No
         train_sft(SETTINGS, base_dir=base, rows=[], out_dir=tmp_path / "out", progress=_ignore)
 
 
-def test_a_cancelled_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """Stopped while the checkpoint of step 6 was written, resumed from that of step 4: as if it had never stopped."""
+@pytest.mark.parametrize(("save_steps", "last"), [(4, 8), (3, 12)])
+def test_a_cancelled_run_resumes_to_the_same_weights_and_metrics(
+    tmp_path: Path, save_steps: int, last: int
+) -> None:
+    """Stopped while a checkpoint was written, resumed from the one before: as if it had never stopped, also where a loss was logged between."""
     from safetensors.torch import load_file
 
     base = make_tiny_model(tmp_path / "base", "llama")
     settings = SftSettings(
         epochs=1,
-        max_steps=8,
+        max_steps=last,
         batch_size=2,
         micro_batch_size=2,
-        save_steps=4,
+        save_steps=save_steps,
         precision="float32",
         learning_rate=1e-3,
     )
 
     def cancel(progress: StageProgress) -> None:
-        if progress.done >= 6:
+        if progress.done >= last - 2:
             raise RunCancelled("stop")
 
-    def run(out: str, progress: Any, *, resume: bool = False) -> Path:
+    def run(out: str, progress: Any, *, resume: bool = False) -> StageResult:
         return train_sft(
-            settings, base_dir=base, rows=_rows(), out_dir=tmp_path / out, progress=progress, resume=resume
-        ).path
+            settings,
+            base_dir=base,
+            rows=_rows(),
+            held_out=_rows(2),
+            out_dir=tmp_path / out,
+            progress=progress,
+            resume=resume,
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("alignment.trl_trainers._SECONDS_BETWEEN_REPORTS", 0.0)
         with pytest.raises(RunCancelled):
             run("stopped", cancel)
-    torn = tmp_path / "stopped" / "checkpoints" / "checkpoint-6"
+    torn = tmp_path / "stopped" / "checkpoints" / f"checkpoint-{last - 1}"
     torn.mkdir()
     (torn / "config.json").write_text("{")
-    resumed = load_file(run("stopped", _ignore, resume=True) / "model.safetensors")
-    whole = load_file(run("whole", _ignore) / "model.safetensors")
+    resumed_run, whole_run = run("stopped", _ignore, resume=True), run("whole", _ignore)
+    resumed = load_file(resumed_run.path / "model.safetensors")
+    whole = load_file(whole_run.path / "model.safetensors")
 
+    assert whole_run.metrics == resumed_run.metrics
     assert all((resumed[name] == whole[name]).all() for name in whole)
 
 
