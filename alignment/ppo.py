@@ -15,7 +15,7 @@ Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et a
 3. The score stands on the completion's last token, its end-of-text token when it has one. Ending is part of the policy.
 4. Logits are divided by the sampling temperature in training too, and only the tokens that could be drawn (`min_p`) have a probability: the
    distribution that is sampled is the one that is trained. The KL is that of the whole vocabulary, or a policy sure of itself would be at 0 nats from any
-   reference. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1.
+   reference. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1 but for the rounding of other padding.
 5. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
 6. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
    of the weights before its update; when it leaves the budget, the last weights measured within it are exported. After the
