@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignment.cycle_settings import TrainingSettings
@@ -66,7 +66,7 @@ def measure_candidate(
         candidate: Its `path` holds weights; need not be registered.
         held_out: Prompts that nothing was learned from.
         judge_dir: A reward model's directory.
-        settings: How many questions, how many at once, how long answers may be.
+        settings: How many questions, and how many at once.
         progress: See `ProgressFn`; stage `gates`.
 
     Raises:
@@ -86,7 +86,9 @@ def measure_candidate(
     suites: list[list[SuiteResult]] = []
     for policy in policies:
         generator = world.load(policy)
-        writer = _Writer(generator, settings, progress, policy.id)
+        # As long as readers get them: what only long answers get wrong must be seen. And greedily, so that only the policies differ.
+        sampling = replace(world.served_sampling(), temperature=0.0)
+        writer = _Writer(generator, sampling, settings.cycle.gate_batch, progress, policy.id)
         completed = writer.complete([prompt.prepared for prompt in questions], "answers")
         answers.append([world.finish(turn, c, generator, writer.sampling) for turn, c in completed])
         if policy is candidate or policy.id == base.id:
@@ -132,11 +134,11 @@ class _Writer:
     """Lets one policy write, greedily."""
 
     def __init__(
-        self, generator: Generator, settings: TrainingSettings, progress: ProgressFn, policy_id: str
+        self, generator: Generator, sampling: Sampling, at_once: int, progress: ProgressFn, policy_id: str
     ) -> None:
-        self.sampling = Sampling(temperature=0.0, max_new_tokens=settings.ppo.max_new_tokens)
+        self.sampling = sampling
         self._generator = generator
-        self._at_once = settings.cycle.gate_batch
+        self._at_once = at_once
         self._progress = progress
         self._policy_id = policy_id
 

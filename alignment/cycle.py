@@ -25,7 +25,7 @@ from alignment.candidate_measurement import measure_candidate
 from alignment.candidates import PolicyStage, make_candidate
 from alignment.cycle_rewards import train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
-from alignment.cycle_snapshot import take_snapshot
+from alignment.cycle_snapshot import count_learned, take_snapshot
 from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
@@ -167,6 +167,7 @@ class Cycle:
                 sft_dir=sft.path,
                 out_dir=self._run.directory / "reward",
                 progress=self._progress,
+                teams=self._world.known_raters().teams,
             )
 
         def train_judge() -> StageResult:
@@ -248,7 +249,7 @@ class Cycle:
                 measurement.parent,
                 measurement.win,
                 self._settings.gates,
-                n_judgements=data.snapshot.n_judgements,
+                n_judgements=count_learned(data),
                 kl=kl_of(policy.metrics),
                 base=measurement.base,
                 suites=measurement.paired_suites(),

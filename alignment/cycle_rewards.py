@@ -7,6 +7,7 @@ at the gates, from those of the held-out questions alone, so that it has not see
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alignment.cycle_settings import TrainingSettings
@@ -23,6 +24,7 @@ def train_cycle_reward(
     sft_dir: Path,
     out_dir: Path,
     progress: ProgressFn,
+    teams: Mapping[str, Sequence[str]] | None = None,
 ) -> StageResult:
     """Train the reward model that PPO maximises; see `train_reward`.
 
@@ -33,6 +35,7 @@ def train_cycle_reward(
         sft_dir: The policy that the reward model starts from.
         out_dir: Gets the reward model.
         progress: See `ProgressFn`.
+        teams: Groups of each person, for the share of one of them.
     """
     from alignment.demonstration_rankings import rank_demonstrations
     from alignment.reward_training import train_reward
@@ -47,7 +50,7 @@ def train_cycle_reward(
     return train_reward(
         settings.reward,
         init_dir=sft_dir,
-        judgements=share_out([*data.train.judgements, *demonstrated], settings.raters),
+        judgements=share_out([*data.train.judgements, *demonstrated], settings.raters, teams),
         held_out=data.held_out.judgements,
         anchors=data.train.pairs,
         out_dir=out_dir,

@@ -12,6 +12,7 @@ from alignment.cycle_world import CycleWorld
 from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
+from alignment.rater_weights import count_judgements
 from alignment.records import ProgressFn, Run
 from alignment.snapshot import LoadedSnapshot, load_snapshot
 from alignment.snapshot_check import what_is_gone
@@ -62,3 +63,12 @@ def take_snapshot(
             "it cannot go on; start a new one with `tacit train cycle`"
         )
     return data
+
+
+def count_learned(data: LoadedSnapshot) -> int:
+    """How many judgements the reward learns from, demonstrations included; those of held-out questions are left to the judge.
+
+    Weights of one side sum to the number of its clicks (`rater_weights`), whatever became of each.
+    """
+    rated = sum(count_judgements(data.train.judgements).values())
+    return round(rated) + sum(row.origin == "demonstration" for row in data.train.pairs)

@@ -48,6 +48,9 @@ class CycleWorld(Protocol):
     def load(self, policy: PolicyVersion) -> Generator:
         """A generator for a policy, registered or not."""
 
+    def served_sampling(self) -> Sampling:
+        """How answers are written when they are served."""
+
     def finish(
         self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
     ) -> Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from alignment.rater_influence import cap_influence
@@ -40,12 +40,17 @@ def weights_of(
     return cap_influence(weights, counts, settings, known.teams) if settings.enabled else weights
 
 
-def share_out(judgements: Sequence[RankedCompletions], settings: RaterSettings) -> list[RankedCompletions]:
-    """The judgements with nobody above their share of all weight, of what they judged and what they demonstrated together.
+def share_out(
+    judgements: Sequence[RankedCompletions],
+    settings: RaterSettings,
+    teams: Mapping[str, Sequence[str]] | None = None,
+) -> list[RankedCompletions]:
+    """The judgements with nobody, and no team, above their share of all weight, of what they judged and what they demonstrated together.
 
     Args:
         judgements: Weighed, each side by itself.
         settings: Of raters; where these are not weighed nothing changes.
+        teams: Groups of each person.
     """
     rows: dict[str, list[float]] = defaultdict(list)
     for judgement in judgements:
@@ -54,7 +59,7 @@ def share_out(judgements: Sequence[RankedCompletions], settings: RaterSettings) 
     if not settings.enabled or not any(means.values()):
         return list(judgements)
     counts = {name: float(len(weights)) for name, weights in rows.items()}
-    capped = cap_influence(means, counts, settings, {})
+    capped = cap_influence(means, counts, settings, teams or {})
     return [
         replace(j, weight=j.weight * capped[j.labeler_id] / means[j.labeler_id]) if j.weight > 0 else j
         for j in judgements

@@ -117,6 +117,8 @@ class GateResult:
     threshold: float
     why: str
     """One sentence for ops, with the numbers."""
+    measured: bool = True
+    """False where there was too little to measure for it to fail: then `passed` says only that nothing stands against the candidate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,7 +167,7 @@ def _trainer_settings(settings: RewardSettings, out_dir: Path, n_rows: int) -> A
         max_length=None,
         remove_unused_columns=False,
         length_column_name="length",
-        gradient_checkpointing=False,
+        activation_checkpointing=False,  # TRL turns it on
         save_strategy="no",
         logging_steps=5,
     )

@@ -225,7 +225,7 @@ def _trainer_settings(settings: SftSettings, out_dir: Path, n_rows: int) -> Any:
         per_device_eval_batch_size=settings.micro_batch_size,
         max_length=settings.max_length,
         completion_only_loss=True,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=2,

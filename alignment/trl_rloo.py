@@ -158,7 +158,7 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
         max_grad_norm=settings.max_grad_norm,
         adam_epsilon=settings.adam_eps,
         disable_dropout=True,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,  # TRL turns it on
         save_steps=settings.save_every * settings.epochs * settings.minibatches,
         save_total_limit=2,
         logging_steps=1,

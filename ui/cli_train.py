@@ -13,7 +13,7 @@ from ui.cli_documents import OPERATOR
 from ui.cli_output import Context, command_options, progress_bar
 
 if TYPE_CHECKING:
-    from alignment.records import CycleResult, StageProgress
+    from alignment.records import CycleResult, GateResult, StageProgress
 
 set_option = click.option(
     "--set",
@@ -38,6 +38,12 @@ def stage_bars() -> Iterator[Callable[[StageProgress], None]]:
         yield report
 
 
+def _verdict(gate: GateResult) -> str:
+    if not gate.measured:
+        return "none"
+    return "pass" if gate.passed else "FAIL"
+
+
 def emit_result(context: Context, result: CycleResult) -> None:
     """Print how a cycle ended; a rejected candidate is an outcome, not a failure."""
     payload: dict[str, Any] = {
@@ -48,7 +54,7 @@ def emit_result(context: Context, result: CycleResult) -> None:
         "reason": result.reason,
         "metrics": result.metrics,
     }
-    lines = [f"{'pass' if g.passed else 'FAIL'}  {g.name}: {g.why}" for g in result.gates]
+    lines = [f"{_verdict(g)}  {g.name}: {g.why}" for g in result.gates]
     outcome = "promoted" if result.promoted else "not promoted"
     context.emit(
         payload,

@@ -62,15 +62,21 @@ def render_policies(policies: Sequence[PolicyVersion], selected: str) -> str:
 def _gate_count(policy: PolicyVersion) -> str:
     if not policy.gates:
         return "–"
-    passed = sum(bool(gate.get("passed")) for gate in policy.gates)
-    return badge(f"{passed} of {len(policy.gates)}", "good" if passed == len(policy.gates) else "bad")
+    measured = [gate for gate in policy.gates if gate.get("measured", True)]
+    passed = sum(bool(gate.get("passed")) for gate in measured)
+    return badge(f"{passed} of {len(measured)}", "good" if passed == len(measured) else "bad")
+
+
+def _verdict(gate: Mapping[str, Any]) -> str:
+    if not gate.get("measured", True):
+        return badge("not measured")
+    return badge("passed", "good") if gate.get("passed") else badge("failed", "bad")
 
 
 def _render_policy(policy: PolicyVersion) -> str:
     reason = f"<p class='t-muted'>{esc(policy.reason)}</p>" if policy.reason else ""
     gates = "".join(
-        f"<li>{badge('passed', 'good') if gate.get('passed') else badge('failed', 'bad')}"
-        f"<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
+        f"<li>{_verdict(gate)}<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
         for gate in policy.gates
     )
     shown = (

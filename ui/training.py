@@ -119,6 +119,11 @@ class ProductWorld:
         """A generator for a policy, registered or not."""
         return self._loader(policy)
 
+    def served_sampling(self) -> Sampling:
+        """How answers are written when they are served."""
+        assistant = self._services.settings.assistant
+        return Sampling(temperature=assistant.temperature, max_new_tokens=assistant.max_new_tokens)
+
     def finish(
         self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
     ) -> Answer:

@@ -21,8 +21,10 @@ from alignment.tables import runs
 from chatbot.best_of_n import CHOICE_FILE
 from chatbot.bundles import verify_bundle
 from chatbot.evidence_order import FEATURES, ORDER_FILE, EvidenceOrder
+from chatbot.records import PolicyVersion, Sampling
 from knowledge_base.errors import UsageError
 from tests.tiny_home import QUESTIONS, TINY_CYCLE
+from ui.training import ProductWorld
 from ui.wiring import Services, open_services
 
 pytestmark = pytest.mark.slow
@@ -133,6 +135,46 @@ def test_only_open_documents_are_learned_from(done: tuple[Services, CycleResult]
 
     assert any("annual leave" in text for text in texts)
     assert not any("pay band" in text for text in texts)
+
+
+def test_the_judgements_gate_counts_what_was_learned_from(done: tuple[Services, CycleResult]) -> None:
+    """Those of held-out questions teach the judge, not the policy."""
+    services, result = done
+    gate = next(gate for gate in result.gates if gate.name == "judgements")
+    folder = services.runs.get(result.run_id).directory / "snapshot"
+    held_out = [
+        line
+        for kind in ("rankings", "unpaired")
+        for path in folder.rglob(f"{kind}.held_out.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+    ]
+
+    assert held_out
+    assert 0 < gate.value < result.metrics["snapshot"]["judgements"]
+
+
+def test_gates_read_answers_as_long_as_readers_get_them(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PPO's samples had at most 8 tokens, this home serves up to 12: every policy writes with the settings of serving."""
+    asked_for: list[Sampling] = []
+
+    def load(self: ProductWorld, policy: PolicyVersion) -> Any:
+        generator = self._loader(policy)
+        monkeypatch.setattr(generator, "generate", _remember(generator.generate, asked_for))
+        return generator
+
+    monkeypatch.setattr(ProductWorld, "load", load)
+    with _opened(tiny / "home") as services:
+        _train(services, *LENIENT)
+
+    assert {(0.0, 12)} == {(sampling.temperature, sampling.max_new_tokens) for sampling in asked_for}
+
+
+def _remember(generate: Callable[..., Any], asked_for: list[Sampling]) -> Callable[..., Any]:
+    def remembering(conversations: Any, sampling: Sampling, *others: Any, **more: Any) -> Any:
+        asked_for.append(sampling)
+        return generate(conversations, sampling, *others, **more)
+
+    return remembering
 
 
 def test_judgements_that_were_learned_from_are_not_new_any_more(done: tuple[Services, CycleResult]) -> None:

@@ -375,6 +375,19 @@ def test_demonstrations_count_towards_a_persons_share() -> None:
     assert share_out([*rows, *shown], RaterSettings(enabled=False)) == [*rows, *shown]
 
 
+def test_demonstrations_count_towards_a_teams_share() -> None:
+    """Three writers of one department beside nine people who only judge: the department has its share of everything, and no more."""
+    rng = random.Random(0)
+    rows = [row for k in range(9) for row in careful(f"careful-{k}", 10, rng)]
+    writers = {f"writer-{k}": ("documentation",) for k in range(3)}
+    shown = [row for name in writers for row in careful(name, 400, rng)]
+
+    shared = share_out([*rows, *shown], RaterSettings(person_share=1.0, team_share=0.3), writers)
+
+    total = sum(row.weight for row in shared)
+    assert sum(r.weight for r in shared if r.labeler_id in writers) == pytest.approx(0.3 * total, rel=0.01)
+
+
 def test_disagreements_name_who_prefers_which() -> None:
     """Two say the short one, one says the long one."""
     rng = random.Random(0)
