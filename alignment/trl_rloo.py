@@ -1,8 +1,8 @@
 """The policy optimised by TRL's `RLOOTrainer`, behind the interface of `train_ppo`: another implementation to compare ours with, under the same prompts and reward.
 
-Knows nothing of cycles. It reads the section `ppo` where TRL has the same setting. Different from ours (`ppo.py`): each prompt is processed once for every sample; samples are
-drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`; prompts come in TRL's order, so `asked_share` says nothing; limits but the
-KL budget are not watched, and that stops the training instead of taking the last policy within it.
+Knows nothing of cycles. It reads the section `ppo` where TRL has the same setting, and refuses what would change the loss and TRL cannot do. Different from ours (`ppo.py`): each prompt is processed
+once for every sample; samples are drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`, so `choices_coef` has nothing to hold; whitened advantages lose their mean
+too; prompts come in TRL's order, so `asked_share` says nothing; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ from alignment.trl_trainers import (
 )
 
 log = structlog.get_logger(__name__)
+
+
+_CANNOT = {
+    "normalize_scores": "TRL keeps no running mean of scores",
+    "ptx_coef": "TRL mixes in no language-model loss",
+    "ema_decay": "TRL averages no weights",
+}
+"""Settings that change what is learned, and that would be silently another algorithm if they were passed over."""
 
 
 class _QuietRLOOTrainer(QuietTrainerMixin, RLOOTrainer):
@@ -92,11 +100,12 @@ def train_trl_rloo(
         `objective/scores_first` (the reward less what KL costs), `steps` in rounds of sampling, `prompts_left_out`.
 
     Raises:
-        TrainingError: no prompt fits, or a number is not finite.
+        TrainingError: a setting asks for what TRL cannot do, no prompt fits, or a number is not finite.
         RunCancelled: from `progress`.
     """
     from datasets import Dataset
 
+    _refuse_what_trl_lacks(settings)
     started = time.monotonic()
     tokenizer = load_tokenizer(policy_dir)
     model = load_causal_model(policy_dir, pick_device(settings.device))
@@ -111,7 +120,7 @@ def train_trl_rloo(
         model = add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha)
     trainer = _QuietRLOOTrainer(
         model=model,
-        reward_funcs=_as_trl_reward(reward, fitting, end_ids, settings.missing_eos_penalty or 0.0),
+        reward_funcs=_as_trl_reward(reward, fitting, end_ids, settings),
         args=_arguments(settings, work_dir),
         train_dataset=Dataset.from_list(_rows(fitting, settings.prompts_per_step)),
         processing_class=tokenizer,
@@ -126,6 +135,14 @@ def train_trl_rloo(
     seconds = time.monotonic() - started
     log.info("policy trained", stage="rloo", seconds=round(seconds, 1), path=str(out_dir), **metrics)
     return StageResult(stage="rloo", path=out_dir, metrics=metrics, seconds=seconds)
+
+
+def _refuse_what_trl_lacks(settings: PpoSettings) -> None:
+    for name, why in _CANNOT.items():
+        if getattr(settings, name):
+            raise TrainingError(
+                f"{why}: set ppo.{name} back to {getattr(PpoSettings(), name)}, or cycle.optimiser=ppo"
+            )
 
 
 def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
@@ -153,7 +170,9 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
         beta=settings.kl_coef or 1e-6,
         epsilon=settings.clip_range,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear" if settings.lr_decay == "linear" else "constant",
+        # "constant" would pass over the warm-up.
+        lr_scheduler_type="linear" if settings.lr_decay == "linear" else "constant_with_warmup",
+        normalize_advantages=settings.whiten_advantages,
         warmup_steps=settings.lr_warmup_steps * settings.epochs * settings.minibatches,
         max_grad_norm=settings.max_grad_norm,
         adam_epsilon=settings.adam_eps,
@@ -173,14 +192,21 @@ def _rows(prompts: Sequence[RolloutPrompt], at_least: int) -> list[dict[str, Any
 
 
 def _as_trl_reward(
-    reward: RewardFunction, prompts: Sequence[RolloutPrompt], end_ids: frozenset[int], penalty: float
+    reward: RewardFunction,
+    prompts: Sequence[RolloutPrompt],
+    end_ids: frozenset[int],
+    settings: PpoSettings,
 ) -> Callable[..., list[float]]:
+    """The reward as TRL calls it: clipped, then less the penalty for not ending, as `experience.shape_scores` does."""
+    limit = math.inf if settings.score_clip is None else settings.score_clip
+    penalty = settings.missing_eos_penalty or 0.0
+
     def cycle_reward(
         *, completions: list[str], completion_ids: list[list[int]], place: list[int], **_: Any
     ) -> list[float]:
         scores = reward.score([prompts[at] for at in place], completions)
         return [
-            score if ids and ids[-1] in end_ids else score - penalty
+            max(-limit, min(limit, score)) - (0.0 if ids and ids[-1] in end_ids else penalty)
             for score, ids in zip(scores, completion_ids, strict=True)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 
 from alignment.errors import RunCancelled, TrainingError
 from alignment.ppo_settings import PpoSettings
-from alignment.records import ProgressFn, StageProgress, StageResult
-from alignment.trl_rloo import train_trl_rloo
+from alignment.records import ProgressFn, RolloutPrompt, StageProgress, StageResult
+from alignment.trl_rloo import _arguments, _as_trl_reward, train_trl_rloo
 from tests.alignment.ppo_fakes import LetterReward, ignore_progress, rollout_prompts, save_tiny_models
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,35 @@ def test_batches_that_trl_cannot_make_are_refused_by_name(policy: Path, tmp_path
     """With the settings to change."""
     with pytest.raises(TrainingError, match="micro_batch_prompts=3"):
         _train(policy, tmp_path, _settings(micro_batch_prompts=3))
+
+
+@pytest.mark.parametrize("name", ["normalize_scores", "ptx_coef", "ema_decay"])
+def test_what_trl_cannot_do_is_refused_by_name(policy: Path, tmp_path: Path, name: str) -> None:
+    """Passed over, it would be another algorithm under the same settings."""
+    value = True if name == "normalize_scores" else 0.1
+    with pytest.raises(TrainingError, match=rf"ppo\.{name}.*cycle\.optimiser=ppo"):
+        _train(policy, tmp_path, _settings(**{name: value}))
+
+
+def test_the_warm_up_does_not_need_a_decay(tmp_path: Path) -> None:
+    """The constant rate of the library has none."""
+    arguments = _arguments(_settings(lr_decay="none", lr_warmup_steps=2, micro_batch_prompts=2), tmp_path)
+
+    assert ("constant_with_warmup", 8) == (arguments.lr_scheduler_type, arguments.warmup_steps)
+
+
+def test_scores_are_clipped_before_the_penalty_for_not_ending() -> None:
+    """As in our own loop."""
+
+    class Excited(LetterReward):
+        def score(self, prompts: Sequence[RolloutPrompt], completions: Sequence[str]) -> list[float]:
+            return [99.0 for _ in completions]
+
+    reward = _as_trl_reward(
+        Excited(), rollout_prompts(), frozenset({2}), _settings(score_clip=3.0, missing_eos_penalty=1.0)
+    )
+
+    assert [3.0, 2.0] == reward(completions=["a", "b"], completion_ids=[[5, 2], [5, 6]], place=[0, 1])
 
 
 def test_no_prompt_that_fits_is_an_error(policy: Path, tmp_path: Path) -> None:
