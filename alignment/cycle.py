@@ -283,13 +283,13 @@ class Cycle:
             self._candidate(self._policy_stage, result, data, gates=gates, reason="" if passed else reason)
         )
         serving = self._world.serving().id
-        # A run that was killed after promoting finds its own policy.
-        undisturbed = serving in {self._parent, policy.id}
-        promoted = passed and self._settings.cycle.promote and undisturbed
-        if promoted:
+        # A run that was killed after promoting does not promote again: somebody may have rolled back.
+        wanted = passed and self._settings.cycle.promote and not self._run.promoted
+        promoted = self._run.promoted or (wanted and serving == self._parent)
+        if wanted and promoted:
             self._progress(StageProgress(stage="promote", done=0, total=1))
             self._world.promote(policy.id)
-        elif passed and self._settings.cycle.promote:
+        elif wanted:
             reason += (
                 f" Not promoted: {serving} serves since, and it was measured against {self._parent}. "
                 f"`tacit policies promote {policy.id}` if it should serve all the same, or train again."

@@ -60,7 +60,11 @@ class CycleWorld(Protocol):
         """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is."""
 
     def promote(self, policy_id: str) -> None:
-        """Let it serve."""
+        """Let it serve.
+
+        Raises:
+            RunCancelled: the run was cancelled, or is another process's by now; then nothing was promoted.
+        """
 
     def note_snapshot(self, until: datetime) -> None:
         """Remember the newest judgement that the run learns from: the next cycle counts new feedback from there."""

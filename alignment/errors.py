@@ -2,7 +2,7 @@
 
 TacitError
 ├── TrainingError       a stage cannot start or go on: too little data, not finite, no memory
-└── RunCancelled        somebody cancelled the run; not a failure
+└── RunCancelled        somebody cancelled the run, or took it over; not a failure
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ class TrainingError(TacitError):
 
 
 class RunCancelled(TacitError):  # noqa: N818 -- the outcome's own word, as asyncio.CancelledError is not named for an error either
-    """The run was cancelled by a person."""
+    """The run was cancelled by a person, or another process has it: whoever worked on it stops and changes nothing."""

@@ -3,40 +3,42 @@
 The row is the truth for the pages and the command line; checkpoints lie in the run's directory. A cancelled run is a row whose state
 another process changed: the next progress report notices it.
 
-Different from a heartbeat: whoever works on a run holds a lock on a file in its directory, and the operating system lets go of it when
-the process dies, however it dies. So a run is known to be abandoned at once and for sure, and never has two workers.
+Different from a job's heartbeat: whoever works on a run holds its lease (`run_lease`), and writes nothing without. So a run that was
+abandoned is known to be, and never has two workers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from alignment.errors import RunCancelled
 from alignment.records import GateResult, Run, StageProgress
+from alignment.run_holds import RunHolds, held_elsewhere, locked
+from alignment.run_lease import RunLock
 from alignment.tables import runs
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError, UsageError
 
 ACTIVE_STATES = ("queued", "running")
 RESUMABLE_STATES = ("failed", "cancelled", *ACTIVE_STATES)
-LOCK_FILE = "lock"
 
 
 class RunStore:
     """Create, follow and end runs."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+    def __init__(self, database: Database, directory: Path, *, clock: Callable[[], datetime] = now) -> None:
         """Keep rows in `database` and each run's files in a folder of `directory`."""
         self._database = database
         self._directory = directory
+        self._clock = clock
+        self._holds = RunHolds(database, clock)
 
     def create(self, kind: str, settings: dict[str, Any]) -> Run:
         """A new queued run with its own empty directory.
@@ -59,7 +61,7 @@ class RunStore:
             "promoted": False,
             "reason": "",
             "directory": str(directory),
-            "created_at": now(),
+            "created_at": self._clock(),
         }
         with self._database.write() as connection:
             if not self._database.is_sqlite:
@@ -109,8 +111,21 @@ class RunStore:
         return value if value is None or isinstance(value, datetime) else None
 
     def start(self, run_id: str) -> Run:
-        """Mark a queued, failed, cancelled or interrupted run as running."""
-        self._update(run_id, RESUMABLE_STATES, state="running", started_at=now(), finished_at=None, reason="")
+        """Mark a queued, failed, cancelled or interrupted run as running.
+
+        Raises:
+            UsageError: it has ended well, or another process holds it.
+        """
+        begun = {"state": "running", "started_at": self._clock(), "finished_at": None, "reason": ""}
+        with self._database.write() as connection:
+            row = locked(connection, run_id)
+            if row.state not in RESUMABLE_STATES:
+                raise UsageError(
+                    f"run {run_id} is {row.state}; expected one of: {', '.join(RESUMABLE_STATES)}"
+                )
+            if not self._holds.is_own(row):
+                raise held_elsewhere(run_id)
+            connection.execute(sa.update(runs).where(runs.c.id == run_id).values(begun))
         return self.get(run_id)
 
     @contextmanager
@@ -123,42 +138,64 @@ class RunStore:
         """
         directory = self.get(run_id).directory
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / LOCK_FILE).open("w") as file:
+        lock = RunLock(directory)
+        with lock.held() as is_held:
+            if not is_held:
+                raise held_elsewhere(run_id)
+            self._holds.take(run_id, lock)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"run {run_id} is being worked on by another process: wait for it, or `tacit runs cancel {run_id}`"
-                ) from error
-            yield
+                with self._holds.beating(run_id):
+                    yield
+            finally:
+                self._holds.release(run_id)
 
     def is_worked_on(self, run_id: str) -> bool:
-        """Whether a living process works on this run. A run whose directory is not here is another machine's, and taken to be."""
-        directory = self._directory / run_id
-        if not directory.is_dir():
+        """Whether a living process works on this run, or one elsewhere that was heard of in the last minute."""
+        run = self.get(run_id)
+        lock = RunLock(run.directory)
+        with lock.held() as is_free:
+            return not is_free or not self._holds.is_abandoned(run, lock)
+
+    def fail_abandoned(self, run_id: str, reason: str) -> bool:
+        """Record that a run cannot go on unless somebody works on it. Returns whether it did."""
+        lock = RunLock(self._directory / run_id)
+        with lock.held() as is_free, self._database.write() as connection:
+            row = locked(connection, run_id)
+            if (
+                not is_free
+                or row.state not in ACTIVE_STATES
+                or not self._holds.is_abandoned(self._to_run(row), lock)
+            ):
+                return False
+            ended = {"state": "failed", "reason": reason, "finished_at": self._clock()}
+            connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
             return True
-        with (directory / LOCK_FILE).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
 
     def report(self, run_id: str, progress: StageProgress) -> None:
         """Store progress.
 
         Raises:
-            RunCancelled: somebody cancelled the run meanwhile.
+            RunCancelled: somebody cancelled the run meanwhile, or took it over while this process was silent.
         """
-        changed = self._try_update(
-            run_id, ("running",), progress=dataclasses.asdict(progress) | {"at": now().isoformat()}
-        )
-        if not changed:
-            raise RunCancelled(f"run {run_id} was cancelled")
+        shown = dataclasses.asdict(progress) | {"at": self._clock().isoformat()}
+        with self._database.write() as connection:
+            self._holds.own(connection, run_id)
+            lease = self._holds.lease(run_id)
+            values = {"progress": shown | (lease.to_json() if lease else {})}
+            connection.execute(sa.update(runs).where(runs.c.id == run_id).values(values))
 
     def note_feedback(self, run_id: str, until: datetime) -> None:
         """Remember the newest judgement in the run's snapshot."""
-        self._update(run_id, ("running",), feedback_until=until)
+        self._update(run_id, feedback_until=until)
+
+    def note_promotion(self, connection: Connection, run_id: str) -> None:
+        """Remember that the run's policy serves, in the transaction that lets it: a cancelled run promotes nothing, one that has promoted ends well.
+
+        Raises:
+            RunCancelled: the run was cancelled, or taken over.
+        """
+        self._holds.own(connection, run_id)
+        connection.execute(sa.update(runs).where(runs.c.id == run_id).values(promoted=True))
 
     def finish(
         self,
@@ -178,39 +215,43 @@ class RunStore:
             "promoted": promoted,
             "reason": reason,
             "metrics": metrics,
-            "finished_at": now(),
+            "finished_at": self._clock(),
         }
-        self._update(run_id, ("running",), **values)
+        self._update(run_id, **values)
         return self.get(run_id)
 
     def fail(self, run_id: str, reason: str) -> None:
-        """Record why a run could not go on; it can be resumed."""
-        self._try_update(run_id, ACTIVE_STATES, state="failed", reason=reason, finished_at=now())
+        """Record why a run that this process works on could not go on; it can be resumed. One that is not its own any more stays as it is."""
+        with self._database.write() as connection:
+            row = locked(connection, run_id)
+            if row.state in ACTIVE_STATES and self._holds.is_own(row):
+                ended = {"state": "failed", "reason": reason, "finished_at": self._clock()}
+                connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
 
     def cancel(self, run_id: str) -> Run:
-        """Ask a queued or running run to stop; it keeps its checkpoints and can be resumed.
+        """Ask a queued or running run to stop; it keeps its checkpoints and can be resumed. Needs nobody who works on it.
 
         Raises:
             NotFoundError: there is none of this id.
-            UsageError: it has already ended.
+            UsageError: it has already ended, or its policy serves already.
         """
         run = self.get(run_id)
-        reason = "cancelled by a person"
-        if not self._try_update(run_id, ACTIVE_STATES, state="cancelled", reason=reason, finished_at=now()):
-            raise UsageError(f"run {run_id} is already {run.state}: there is nothing to cancel")
+        with self._database.write() as connection:
+            row = locked(connection, run_id)
+            if row.state not in ACTIVE_STATES:
+                raise UsageError(f"run {run_id} is already {run.state}: there is nothing to cancel")
+            if row.promoted:
+                raise UsageError(
+                    f"run {run_id} has promoted its policy already: `tacit policies rollback` goes back to the one before"
+                )
+            ended = {"state": "cancelled", "reason": "cancelled by a person", "finished_at": self._clock()}
+            connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
         return self.get(run_id)
 
-    def _update(self, run_id: str, states: Sequence[str], **values: Any) -> None:
-        if not self._try_update(run_id, states, **values):
-            state = self.get(run_id).state
-            if state == "cancelled":
-                raise RunCancelled(f"run {run_id} was cancelled")
-            raise UsageError(f"run {run_id} is {state}; expected one of: {', '.join(states)}")
-
-    def _try_update(self, run_id: str, states: Sequence[str], **values: Any) -> bool:
-        statement = sa.update(runs).where(runs.c.id == run_id, runs.c.state.in_(states)).values(**values)
+    def _update(self, run_id: str, **values: Any) -> None:
         with self._database.write() as connection:
-            return bool(connection.execute(statement).rowcount)
+            self._holds.own(connection, run_id)
+            connection.execute(sa.update(runs).where(runs.c.id == run_id).values(values))
 
     def _to_run(self, row: sa.Row[Any]) -> Run:
         values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's documented public name for it

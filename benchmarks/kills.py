@@ -79,7 +79,11 @@ def fingerprint(home: Path) -> dict[str, str]:
         metrics, gates = connection.execute(
             "SELECT metrics, gates FROM runs WHERE id = ?", (found[0],)
         ).fetchone()
-    hashes |= {f"metrics of {stage}": digest(value) for stage, value in json.loads(metrics).items()}
+    hashes |= {
+        f"metrics of {stage}": digest(value)
+        for stage, value in json.loads(metrics).items()
+        if stage != "seconds"
+    }
     return hashes | {"gates": digest(json.loads(gates))}
 
 

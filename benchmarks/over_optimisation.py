@@ -35,7 +35,7 @@ from alignment.snapshot import LoadedSnapshot, load_snapshot
 from alignment.win_rate import PreferenceJudge, win_rate
 from chatbot.records import Answer, Completion, Sampling
 from ui.logging import configure_logging
-from ui.training import load_training_settings
+from ui.run_settings import load_training_settings
 from ui.wiring import Services, open_services
 
 MEMBERS = {"one reward model": (1, 0.0), "ensemble of four": (4, 0.5)}

@@ -143,7 +143,15 @@ class PolicyRegistry:
                 raise NotFoundError("no policy serves yet: run `tacit init`")
             return from_row(existing_row(connection, policy_id))
 
-    def promote(self, policy_id: str, actor: str, *, force: bool = False, reason: str = "") -> PolicyVersion:
+    def promote(
+        self,
+        policy_id: str,
+        actor: str,
+        *,
+        force: bool = False,
+        reason: str = "",
+        within: Callable[[Connection], None] | None = None,
+    ) -> PolicyVersion:
         """Let a policy answer from the next question on; promoting the one that serves changes nothing.
 
         Args:
@@ -151,6 +159,7 @@ class PolicyRegistry:
             actor: Who decided.
             force: Promote although it was rejected; needs a reason.
             reason: Goes to the audit trail.
+            within: Called in the transaction; what it raises leaves serving what serves.
 
         Raises:
             NotFoundError: there is no such policy.
@@ -161,6 +170,8 @@ class PolicyRegistry:
             raise UsageError("promoting with force needs a reason: it goes to the audit trail")
         self._check_bundle(self.get(policy_id))  # reading all weights takes a while: before the transaction
         with self._db.write() as connection:
+            if within is not None:
+                within(connection)
             lock_all(connection)
             row, before = existing_row(connection, policy_id), serving_id(connection)
             if before == policy_id:

@@ -10,7 +10,7 @@ whatever it reports afterwards is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -127,11 +127,23 @@ class JobQueue:
         }
         return self._changed(_held_by(job_id, worker_id).values(values))
 
-    def requeue_stale(self, older_than: timedelta, *, max_attempts: int = 3) -> list[Job]:
+    def regain(self, job_id: str, worker_id: str) -> bool:
+        """Take back a job that was queued again while its worker was silent. Returns False when another one has it, or it has ended."""
+        waiting = jobs.update().where(jobs.c.id == job_id, jobs.c.state == "queued")
+        return self._changed(waiting.values(state="running", claimed_by=worker_id, heartbeat_at=now()))
+
+    def requeue_stale(
+        self,
+        older_than: timedelta,
+        *,
+        max_attempts: int = 3,
+        spare: Callable[[Job], bool] = lambda _: False,
+    ) -> list[Job]:
         """Deal with running jobs whose worker fell silent: queue them again, or fail those tried `max_attempts` times.
 
         Args:
             older_than: A heartbeat older than this means that the worker is dead.
+            spare: Says of a silent job whether its worker is known to live all the same.
             max_attempts: Claims after which a job that keeps killing its worker is given up.
 
         Returns:
@@ -140,7 +152,8 @@ class JobQueue:
         limit = now() - older_than
         silent = sa.select(jobs).where(jobs.c.state == "running", jobs.c.heartbeat_at < limit)
         with self._db.read() as connection:
-            found = [_job(row) for row in connection.execute(silent)]
+            silent_jobs = [_job(row) for row in connection.execute(silent)]
+        found = [job for job in silent_jobs if not spare(job)]
         changed = []
         for job in found:
             values: dict[str, Any] = {"state": "queued", "claimed_by": None, "heartbeat_at": None}

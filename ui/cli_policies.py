@@ -225,7 +225,7 @@ def cancel_run(context: Context, run_id: str) -> None:
 def resume_run(context: Context, run_id: str) -> None:
     """Go on with a failed, cancelled or interrupted run from its last checkpoint."""
     from ui.cli_train import emit_result, stage_bars
-    from ui.training import changed_settings
+    from ui.run_settings import changed_settings
     from ui.wiring import open_services
 
     with open_services(context.home) as services, stage_bars() as progress:

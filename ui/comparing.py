@@ -175,7 +175,7 @@ def _best(services: Services, policy_id: str, samples: Sequence[Sequence[Answer]
     from alignment.best_of_n import choose_best
     from alignment.reward_mix import RewardMix
     from alignment.snapshot import load_snapshot
-    from ui.training import load_training_settings
+    from ui.run_settings import load_training_settings
 
     directory = _run_directory(services, policy_id) / "reward"
     snapshot = _snapshot_of(services, policy_id)

@@ -16,19 +16,13 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from alignment.cycle import Cycle, CycleKind
-from alignment.cycle_settings import CycleSettings, TrainingSettings
-from alignment.datasets import DatasetSettings, Permissions, question_id
+from alignment.cycle_settings import TrainingSettings
+from alignment.datasets import Permissions, question_id
 from alignment.errors import RunCancelled, TrainingError
-from alignment.evidence_taste import TasteSettings
-from alignment.gate_settings import GateSettings
 from alignment.judged_rows import read_rankings
-from alignment.optimiser_settings import BestOfNSettings
-from alignment.ppo_settings import PpoSettings
-from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
+from alignment.rater_records import KnownRaters, RaterReport
 from alignment.records import CycleResult, ProgressFn, Run, StageProgress
-from alignment.reward_settings import RewardSettings
-from alignment.run_start import RunStart, begin, differences, model_hash, settings_of
-from alignment.sft import SftSettings
+from alignment.run_start import RunStart, begin, model_hash
 from chatbot.best_of_n import REWARD_FOLDER
 from chatbot.bundles import delete_bundle, new_staging, write_bundle
 from chatbot.policies import BASE_ID
@@ -38,7 +32,7 @@ from chatbot.records import Answer, Completion, Judgement, PolicyVersion, Prepar
 from knowledge_base.errors import NotFoundError, TacitError, UsageError
 from knowledge_base.records import DocumentText, Reader
 from ui.parts import policy_loader
-from ui.settings import check_override_sections, training_settings
+from ui.run_settings import load_training_settings
 
 if TYPE_CHECKING:
     from ui.wiring import Services
@@ -160,8 +154,13 @@ class ProductWorld:
         return registered
 
     def promote(self, policy_id: str) -> None:
-        """Let it serve."""
-        self._services.registry.promote(policy_id, f"run {self._run_id}")
+        """Let it serve, unless the run was cancelled: both in one transaction."""
+        runs = self._services.runs
+        self._services.registry.promote(
+            policy_id,
+            f"run {self._run_id}",
+            within=lambda connection: runs.note_promotion(connection, self._run_id),
+        )
 
     def note_snapshot(self, until: datetime) -> None:
         """Remember the newest judgement that the run learns from."""
@@ -197,27 +196,6 @@ def _fetch(model_id: str) -> str:
         raise TrainingError(
             f"the base model {model_id} cannot be fetched ({error}): set model.base to a local directory"
         ) from error
-
-
-def load_training_settings(services: Services, overrides: Sequence[str] = ()) -> TrainingSettings:
-    """All training sections of the settings file, with overrides like `ppo.steps=10` on top.
-
-    Raises:
-        UsageError: a section, name or value is not legal.
-    """
-    check_override_sections(overrides)
-    settings = services.settings
-    return TrainingSettings(
-        cycle=training_settings(settings, "cycle", CycleSettings, overrides),
-        snapshot=training_settings(settings, "snapshot", DatasetSettings, overrides),
-        raters=training_settings(settings, "raters", RaterSettings, overrides),
-        sft=training_settings(settings, "sft", SftSettings, overrides),
-        reward=training_settings(settings, "reward", RewardSettings, overrides),
-        taste=training_settings(settings, "taste", TasteSettings, overrides),
-        ppo=training_settings(settings, "ppo", PpoSettings, overrides),
-        best_of_n=training_settings(settings, "best_of_n", BestOfNSettings, overrides),
-        gates=training_settings(settings, "gates", GateSettings, overrides),
-    )
 
 
 def start_training(
@@ -260,7 +238,7 @@ def _work_on(
     try:
         result = _make_cycle(services, run, settings, report).run()
     except RunCancelled:
-        # The row says so already, or the worker puts the run back into the queue.
+        # The row says so already, or the worker puts the run back into the queue, or another process has it.
         raise
     except TacitError as error:
         services.runs.fail(run.id, f"{error}; resume it with `tacit runs resume {run.id}`")
@@ -289,15 +267,6 @@ def _work_on(
         seconds=round(metrics["seconds"]),
     )
     return dataclasses.replace(result, metrics=metrics)
-
-
-def changed_settings(services: Services, run_id: str) -> list[str]:
-    """Which settings are not today what they were when a run began; it goes on with the old ones."""
-    run = services.runs.get(run_id)
-    began = settings_of(run.directory)
-    if began is None:
-        return []
-    return list(differences(began, load_training_settings(services, run.settings.get("overrides", []))))
 
 
 def _make_cycle(services: Services, run: Run, settings: TrainingSettings, report: ProgressFn) -> Cycle:

@@ -139,7 +139,7 @@ class Services(Parts):
             The run, if there was such a one; it can be resumed.
         """
         run = self.runs.active()
-        if run is None or self.runs.is_worked_on(run.id):
+        if run is None:
             return None
         job = self._job_of(run.id)
         if job is not None and job.state in {"queued", "running"}:
@@ -148,7 +148,8 @@ class Services(Parts):
         if job is None and run.state == "queued" and now() - run.created_at < START_GRACE:
             return None
         reason = (job.error if job else None) or "the process that worked on it is gone"
-        self.runs.fail(run.id, f"{reason}; resume it with `tacit runs resume {run.id}`")
+        if not self.runs.fail_abandoned(run.id, f"{reason}; resume it with `tacit runs resume {run.id}`"):
+            return None
         return self.runs.get(run.id)
 
     def _job_of(self, run_id: str) -> Job | None:

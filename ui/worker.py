@@ -1,7 +1,7 @@
 """The worker: ingests uploads and runs training cycles as they come due. Two lanes, so that an upload never waits for a training run.
 
 The database is the queue: a lane claims one job, heartbeats while it works, finishes it; a lane of a worker that died is noticed by its
-silence and its job goes back to the queue. Each step does one thing and returns whether there was anything to do, so that tests call
+silence and its job goes back to the queue. One that was only silent takes its job back, or stops when another worker has it. Each step does one thing and returns whether there was anything to do, so that tests call
 steps and no loop. Knows nothing of HTTP.
 
 Different from a scheduler inside the server process: training can neither block nor crash the pages.
@@ -115,8 +115,16 @@ class Worker:
 
     def ingest_step(self) -> bool:
         """Take back jobs of dead workers, then ingest one upload."""
-        self._services.jobs.requeue_stale(self._stale_after)
+        self._services.jobs.requeue_stale(self._stale_after, spare=self._is_asleep)
         return self._work_on(INGEST_JOB, self._ingest, afterwards=self._discard_upload)
+
+    def _is_asleep(self, job: Job) -> bool:
+        # The lock on its run says more than its silence: a process that was stopped, or a laptop that slept, goes on.
+        return job.kind == CYCLE_JOB and self._services.runs.is_worked_on(job.payload["run"])
+
+    def _still_mine(self, job: Job, shown: dict[str, Any] | None = None) -> bool:
+        jobs = self._services.jobs
+        return jobs.heartbeat(job.id, self._id, shown) or jobs.regain(job.id, self._id)
 
     def training_step(self) -> bool:
         """Queue a cycle if one is due, then run one waiting cycle."""
@@ -185,7 +193,7 @@ class Worker:
         def beat() -> None:
             while not finished.wait(HEARTBEAT_SECONDS):
                 try:
-                    self._services.jobs.heartbeat(job.id, self._id)
+                    self._still_mine(job)
                 except TacitError as error:
                     log.warning("heartbeat_failed", job=job.id, error=str(error))
 
@@ -228,7 +236,7 @@ class Worker:
             if self._stop.is_set():
                 raise RunCancelled("the worker is stopping; the run goes on with the next one")
             shown = {"stage": report.stage, "done": report.done, "total": report.total}
-            if not self._services.jobs.heartbeat(job.id, self._id, shown):
+            if not self._still_mine(job, shown):
                 raise RunCancelled(f"run {run.id} was cancelled, or given to another worker")
 
         result = self._services.resume_run(run.id, progress=progress)

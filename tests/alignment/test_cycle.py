@@ -463,6 +463,46 @@ def test_a_cancelled_run_stops_at_its_next_report_and_can_go_on(services: Servic
     assert run.id == services.resume_run(run.id).run_id
 
 
+def test_a_run_cancelled_after_its_last_report_promotes_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the bundle's files are checked, say: its policy stays a candidate."""
+    from chatbot import policies
+
+    def cancel(*_: object) -> None:
+        services.cancel_run(services.runs.list(1)[0].id, actor="priya")
+
+    monkeypatch.setattr(policies, "verify_bundle", cancel)
+    with pytest.raises(RunCancelled):
+        _train(services, *LENIENT)
+
+    assert ("cancelled", False) == (services.runs.list(1)[0].state, services.runs.list(1)[0].promoted)
+    assert "base" == services.registry.serving().id
+
+
+def test_a_run_killed_after_promoting_does_not_promote_again(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody rolled back before it went on."""
+    from alignment.runs import RunStore
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunStore, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            _train(services, *LENIENT)
+    run = services.runs.list(1)[0]
+    services.roll_back(actor="priya")
+    with services.db.write() as connection:  # as SIGKILL leaves it
+        connection.execute(runs.update().where(runs.c.id == run.id).values(state="running"))
+    result = services.resume_run(run.id)
+
+    assert result.promoted
+    assert "base" == services.registry.serving().id
+
+
 def test_stopping_by_hand_leaves_a_resumable_run(services: Services) -> None:
     """Ctrl-C: nobody must think that somebody still works on it."""
 

@@ -1,6 +1,7 @@
 """Runs as rows."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 import alignment.tables
 from alignment.errors import RunCancelled
 from alignment.records import StageProgress
+from alignment.run_lease import SILENT_AFTER
 from alignment.runs import RunStore
-from knowledge_base.database import Database, metadata
+from knowledge_base.database import Database, metadata, now
 from knowledge_base.errors import NotFoundError, UsageError
 
 assert alignment.tables.runs is not None  # the import declares the tables
@@ -121,3 +123,175 @@ def test_a_run_of_another_machine_is_not_judged(store: RunStore) -> None:
     run.directory.rmdir()
 
     assert store.is_worked_on(run.id)
+
+
+# Leases: who may work on a run, and write for it
+
+STEP = StageProgress(stage="sft", done=1, total=2)
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = now()
+
+    def __call__(self) -> datetime:
+        """The present."""
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Of both machines."""
+    return Clock()
+
+
+@pytest.fixture
+def machines(database: Database, tmp_path: Path, clock: Clock) -> tuple[RunStore, RunStore]:
+    """Two, with one database and no common folder, so that neither sees the other's lock."""
+    folders = tmp_path / "here", tmp_path / "there"
+    here, there = (RunStore(database, folder, clock=clock) for folder in folders)
+    return here, there
+
+
+def test_of_two_who_resume_a_run_on_two_machines_one_does(machines: tuple[RunStore, RunStore]) -> None:
+    """The second one sees that the first one lives."""
+    here, there = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+
+        with pytest.raises(UsageError, match="another process"), there.working_on(run.id):
+            pass
+        assert there.is_worked_on(run.id)
+        here.report(run.id, STEP)
+
+
+def test_a_holder_that_is_heard_of_keeps_its_run(machines: tuple[RunStore, RunStore], clock: Clock) -> None:
+    """However long a stage says nothing."""
+    here, there = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+        for _ in range(3):
+            clock.time += SILENT_AFTER / 2
+            here._holds.beat(run.id)
+
+        assert not there.fail_abandoned(run.id, "gone")
+
+
+def test_a_holder_that_was_silent_goes_on_when_nobody_has_taken_over(
+    machines: tuple[RunStore, RunStore], clock: Clock
+) -> None:
+    """A laptop that slept for an hour."""
+    here, _ = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+        clock.time += timedelta(hours=1)
+        here.report(run.id, STEP)
+
+    assert "running" == here.get(run.id).state
+
+
+def test_a_holder_that_lost_its_run_stops_and_changes_nothing(
+    machines: tuple[RunStore, RunStore], clock: Clock
+) -> None:
+    """Somebody took over after a minute of silence: neither progress nor an outcome of the first one counts."""
+    here, there = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+        clock.time += SILENT_AFTER
+        with there.working_on(run.id):
+            there.start(run.id)
+            there.report(run.id, STEP)
+            for write in (
+                lambda: here.report(run.id, STEP),
+                lambda: here.note_feedback(run.id, now()),
+                lambda: here.finish(run.id, policy_id="late", gates=[], promoted=True, reason="", metrics={}),
+            ):
+                with pytest.raises(RunCancelled, match="taken over"):
+                    write()
+            here.fail(run.id, "too late")
+            here._holds.beat(run.id)
+            there.report(run.id, STEP)
+
+            assert ("running", None) == (there.get(run.id).state, there.get(run.id).policy_id)
+
+
+def test_a_run_in_a_restored_home_is_given_up_after_a_minute(
+    machines: tuple[RunStore, RunStore], clock: Clock
+) -> None:
+    """Its folder is not in the backup, and its worker not in this world: it must not block cycles for ever."""
+    here, restored = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+        assert not restored.fail_abandoned(run.id, "gone")
+        clock.time += SILENT_AFTER
+
+        assert restored.fail_abandoned(run.id, "gone")
+    assert "failed" == restored.get(run.id).state
+    restored.create("cycle", {})
+
+
+def test_a_waiting_run_in_a_restored_home_is_given_up_after_a_minute(
+    machines: tuple[RunStore, RunStore], clock: Clock
+) -> None:
+    """Nobody has begun it, and nobody will."""
+    here, restored = machines
+    run = here.create("cycle", {})
+    assert restored.is_worked_on(run.id)
+    clock.time += SILENT_AFTER
+
+    assert restored.fail_abandoned(run.id, "gone")
+
+
+def test_a_run_is_cancelled_without_anybody_who_works_on_it(machines: tuple[RunStore, RunStore]) -> None:
+    """Its machine was lost a moment ago."""
+    here, restored = machines
+    run = here.create("cycle", {})
+    with here.working_on(run.id):
+        here.start(run.id)
+
+        assert "cancelled" == restored.cancel(run.id).state
+    restored.create("cycle", {})
+
+
+def test_a_killed_process_is_replaced_at_once_where_its_lock_is_seen(
+    database: Database, tmp_path: Path
+) -> None:
+    """The row still bears its token, a moment old; the operating system has let go of its lock."""
+    killed, next_one = RunStore(database, tmp_path), RunStore(database, tmp_path)
+    run = killed.create("cycle", {})
+    hold = killed.working_on(run.id)
+    hold.__enter__()
+    killed.start(run.id)
+    lease = killed.get(run.id).progress
+    hold.__exit__(None, None, None)
+    with database.write() as connection:
+        connection.execute(alignment.tables.runs.update().values(progress=lease))
+
+    with next_one.working_on(run.id):
+        assert "running" == next_one.start(run.id).state
+
+
+def test_what_a_run_has_promoted_is_not_cancelled(store: RunStore) -> None:
+    """It serves: the line says how to go back."""
+    run = store.start(store.create("cycle", {}).id)
+    with store._database.write() as connection:
+        store.note_promotion(connection, run.id)
+
+    with pytest.raises(UsageError, match="policies rollback"):
+        store.cancel(run.id)
+
+
+def test_a_cancelled_run_promotes_nothing(store: RunStore) -> None:
+    """Asked in the very transaction that would let its policy serve."""
+    run = store.start(store.create("cycle", {}).id)
+    store.cancel(run.id)
+
+    with pytest.raises(RunCancelled), store._database.write() as connection:
+        store.note_promotion(connection, run.id)

@@ -347,6 +347,76 @@ def test_a_worker_that_lost_its_job_stops_training(
     assert worker.training_step()
 
 
+def _aged_cycle_job(services: Services) -> Job:
+    job = services.jobs.list_jobs(kinds=[CYCLE_JOB])[0]
+    _age(services, job)
+    return job
+
+
+def test_a_worker_that_slept_goes_on_with_its_cycle(
+    services: Services, worker: Worker, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker looks around meanwhile: it sees the lock on the run, and takes nothing away."""
+
+    def asleep(services: Services, run_id: str, progress: ProgressFn | None) -> CycleResult:
+        with services.runs.working_on(run_id):
+            services.runs.start(run_id)
+            _aged_cycle_job(services)
+            assert 0 == Worker(services).run_once()
+            _one_step(progress)
+            return _finish(services, run_id, progress)
+
+    monkeypatch.setattr(
+        Services, "resume_run", lambda self, run_id, *, progress=None: asleep(self, run_id, progress)
+    )
+    _judge(services, ann, 1)
+    run = services.request_cycle(actor="priya")
+    assert worker.training_step()
+
+    job = services.jobs.list_jobs(kinds=[CYCLE_JOB])[0]
+    assert ("done", "done", 1) == (services.runs.get(run.id).state, job.state, job.attempts)
+
+
+def test_a_worker_that_slept_takes_its_job_back_where_nobody_has_it(
+    services: Services, worker: Worker, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was queued again by a worker that cannot see the lock, and is busy."""
+
+    def asleep(services: Services, run_id: str, progress: ProgressFn | None) -> CycleResult:
+        _aged_cycle_job(services)
+        services.jobs.requeue_stale(STALE_AFTER)
+        _one_step(progress)
+        return _finish(services, run_id, progress)
+
+    _fake_training(monkeypatch, asleep)
+    _judge(services, ann, 1)
+    services.request_cycle(actor="priya")
+    assert worker.training_step()
+
+    assert "done" == services.jobs.list_jobs(kinds=[CYCLE_JOB])[0].state
+
+
+def test_a_worker_that_slept_stops_where_another_one_has_its_job(
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves the job and the run to it."""
+
+    def robbed(services: Services, run_id: str, progress: ProgressFn | None) -> CycleResult:
+        _aged_cycle_job(services)
+        services.jobs.requeue_stale(STALE_AFTER)
+        services.jobs.claim([CYCLE_JOB], "the other one")
+        _one_step(progress)
+        raise AssertionError("the report must stop the run")
+
+    _fake_training(monkeypatch, robbed)
+    run = services.request_cycle(actor="priya")
+    assert worker.training_step()
+
+    job = services.jobs.list_jobs(kinds=[CYCLE_JOB])[0]
+    assert ("running", "the other one") == (job.state, job.claimed_by)
+    assert "running" == services.runs.get(run.id).state
+
+
 def test_a_cycle_whose_worker_died_goes_on(
     services: Services, worker: Worker, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
