@@ -1,6 +1,10 @@
 """When to retrain: by the clock (a cron expression, in UTC) or by the number of new judgements. Pure decisions and one stored row.
 
 Knows nothing of workers or training; `ui/worker.py` acts on it.
+
+Different from cron: a mark of the clock fires when a judgement was waiting at that moment, and is spent when none was. So a weekly schedule does not
+train on Monday because somebody voted on Monday; that vote waits for the next mark. And as with anacron, a mark that passed while no worker ran, or while
+a cycle was running, is made up for once, as soon as there is one.
 """
 
 from __future__ import annotations
@@ -56,23 +60,29 @@ def next_time(cron: str, after: datetime) -> datetime:
 
 
 def due_reason(
-    schedule: Schedule, *, n_new: int, last_started_at: datetime | None, at: datetime
+    schedule: Schedule,
+    *,
+    n_new: int,
+    waiting_since: datetime | None,
+    last_started_at: datetime | None,
+    at: datetime,
 ) -> str | None:
     """Why a cycle should start now, or None.
 
     Args:
         schedule: The stored schedule.
         n_new: Judgements newer than the last finished cycle's snapshot.
+        waiting_since: When the oldest of them was given; None where there is none.
         last_started_at: When the last cycle, finished or not, started.
         at: The present.
     """
     if schedule.min_feedback is not None and n_new >= schedule.min_feedback:
         return f"{n_new} new judgements (at least {schedule.min_feedback})"
-    if schedule.cron is None or n_new == 0:
+    if schedule.cron is None or waiting_since is None:
         # Without a single new judgement a cycle would only repeat the last one.
         return None
-    # Counting from the later of the two: a schedule set today must not fire for yesterday.
-    since = max((t for t in (schedule.updated_at, last_started_at) if t is not None), default=at)
+    # Counting from the latest of the three: a schedule set today must not fire for yesterday, nor a vote of today for yesterday's mark.
+    since = max(t for t in (schedule.updated_at, last_started_at, waiting_since) if t is not None)
     if next_time(schedule.cron, since) <= at:
         return f"the schedule {schedule.cron!r} (UTC)"
     return None

@@ -272,6 +272,13 @@ class FeedbackStore:
             statement = sa.select(sa.func.count()).select_from(tables.judgements).where(*counting(time))
             return connection.execute(statement).scalar_one()
 
+    def oldest_since(self, time: datetime | None) -> datetime | None:
+        """When the oldest of the judgements that `count_since` counts was given; None where it counts none."""
+        with self._db.read() as connection:
+            oldest = sa.select(sa.func.min(tables.judgements.c.created_at)).where(*counting(time))
+            value: datetime | None = connection.execute(oldest).scalar_one()
+            return value
+
     def stats(self) -> FeedbackFigures:
         """Counts for operators."""
         with self._db.read() as connection:

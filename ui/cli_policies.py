@@ -257,7 +257,10 @@ def show_schedule(context: Context) -> None:
 
 
 @schedule.command("set")
-@click.option("--cron", help="Five cron fields in UTC, like '0 3 * * *'; '' for none.")
+@click.option(
+    "--cron",
+    help="Five cron fields in UTC, like '0 3 * * *': trains at each mark at which new feedback waits; '' for none.",
+)
 @click.option(
     "--min-feedback", type=click.IntRange(0), help="Start at this many new judgements; 0 for never."
 )

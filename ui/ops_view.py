@@ -171,7 +171,9 @@ def render_schedule(view: ScheduleView) -> str:
     schedule = view.schedule
     told = []
     if view.next_at is not None:
-        told.append(f"Next at {view.next_at:%a %d %b, %H:%M} UTC, if there is new feedback by then.")
+        told.append(
+            f"Next at {view.next_at:%a %d %b, %H:%M} UTC, if there is new feedback by then; what comes later waits for the next time."
+        )
     if schedule.min_feedback is not None:
         told.append(f"{view.n_new:,} of {schedule.min_feedback:,} new judgements are in.")
     told_text = " ".join(told) or "Off: cycles start by hand only."

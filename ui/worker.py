@@ -139,12 +139,16 @@ class Worker:
             return False
         # A stage that somebody ran by hand says nothing of when a cycle is due.
         last = next((run for run in services.runs.list(50) if run.kind == "cycle"), None)
-        n_new = services.new_feedback()
+        since = services.runs.last_feedback_until()
         if last is not None and last.state in {"failed", "cancelled"}:
             # What failed on this feedback would fail again: wait for as much newer feedback, or for a person to resume it.
-            n_new = services.feedback.count_since(last.created_at)
+            since = last.created_at
         reason = due_reason(
-            services.schedule.get(), n_new=n_new, last_started_at=last.created_at if last else None, at=now()
+            services.schedule.get(),
+            n_new=services.feedback.count_since(since),
+            waiting_since=services.feedback.oldest_since(since),
+            last_started_at=last.created_at if last else None,
+            at=now(),
         )
         if reason is None:
             return False

@@ -395,6 +395,8 @@ def test_current_and_count_since_agree(feedback: FeedbackStore, alice: User, clo
 
     assert ["new"] == [j.subject for j in feedback.current(before)]
     assert (1, 2) == (feedback.count_since(before), feedback.count_since(None))
+    assert next(feedback.current(before)).created_at == feedback.oldest_since(before)
+    assert feedback.oldest_since(clock.at) is None
     assert list(feedback.current(kinds=["comparison"])) == []
 
 

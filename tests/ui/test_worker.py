@@ -11,8 +11,10 @@ import pytest
 
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import CycleResult, ProgressFn, StageProgress
+from alignment.tables import schedules
 from chatbot.records import JudgedAnswer, Judgement, User
-from knowledge_base.database import new_id
+from chatbot.tables import judgements
+from knowledge_base.database import new_id, now
 from knowledge_base.errors import UsageError
 from knowledge_base.jobs import JobQueue
 from knowledge_base.records import Job
@@ -244,6 +246,22 @@ def test_a_stage_that_failed_by_hand_delays_no_cycle(
     services.runs.fail(by_hand.id, "out of memory")
 
     assert worker.training_step()
+
+
+def test_a_vote_does_not_start_the_cycle_of_a_mark_that_has_passed(
+    services: Services, worker: Worker, ann: User
+) -> None:
+    """It was set on Friday for Sunday, and nothing was waiting on Sunday: the next one trains."""
+    services.schedule.set(cron="* * * * *", min_feedback=None, actor="ops")
+    week_ago = {"updated_at": now() - timedelta(days=7)}
+    with services.db.write() as connection:
+        connection.execute(schedules.update().values(week_ago))
+    _judge(services, ann, 1)
+    assert not worker.schedule_step()
+    with services.db.write() as connection:
+        connection.execute(judgements.update().values(created_at=now() - timedelta(minutes=2)))
+
+    assert worker.schedule_step()
 
 
 def test_without_a_schedule_nothing_starts(services: Services, worker: Worker, ann: User) -> None:
