@@ -27,7 +27,7 @@ from chatbot.policy_rows import (
     find_row,
     from_row,
     lock_all,
-    rollback_target,
+    rollback_targets,
     serving_id,
     to_row,
 )
@@ -191,14 +191,17 @@ class PolicyRegistry:
         """Let the policy answer that served before this one; again: the one before that. Rejected ones are passed over.
 
         Raises:
-            PolicyError: nothing served before, or its bundle is not what it was.
+            PolicyError: nothing served before, or its bundle is not what it was; then the message names the policy to promote instead.
         """
         with self._db.read() as connection:
-            target = rollback_target(connection)
-        self._check_bundle(self.get(target))
+            target, *others = rollback_targets(connection)
+        try:
+            self._check_bundle(self.get(target))
+        except PolicyError as error:
+            raise self._blocked(target, others, error) from error
         with self._db.write() as connection:
             lock_all(connection)
-            if rollback_target(connection) != target:
+            if rollback_targets(connection)[0] != target:
                 raise _changed_meanwhile()
             self._serve(connection, target, actor, "rollback", reason=reason, forced=False)
         log.info("policy_rolled_back", policy_id=target)
@@ -284,6 +287,18 @@ class PolicyRegistry:
         )
         detail = {"before": before, "reason": reason, "forced": forced}
         self._audit.record(actor, f"policy.{action}", policy_id, connection=connection, **detail)
+
+    def _blocked(self, target: str, others: Sequence[str], error: PolicyError) -> PolicyError:
+        """Not passed over in silence: whoever rolls back means the policy before, and is asked when it shall be another."""
+        for other in others:
+            try:
+                self._check_bundle(self.get(other))
+            except PolicyError:
+                continue
+            return PolicyError(
+                f"cannot roll back to {target}: {error}; or `tacit policies promote {other}`, which served before it and is whole"
+            )
+        return PolicyError(f"cannot roll back to {target}: {error}; nothing that served before it is whole")
 
     def _check_bundle(self, version: PolicyVersion) -> None:
         """A policy with recorded file hashes must still be those files; a hub id or an endpoint's model has none."""

@@ -31,8 +31,8 @@ def serving_id(connection: Connection) -> str | None:
     return connection.execute(newest).scalar_one_or_none()
 
 
-def rollback_target(connection: Connection) -> str:
-    """What served before: the history of promotions read as a stack, which a roll-back has popped.
+def rollback_targets(connection: Connection) -> list[str]:
+    """What served before, latest first: the history of promotions read as a stack, which a roll-back has popped.
 
     Raises:
         PolicyError: nothing else served before, or only what was rejected since.
@@ -49,11 +49,10 @@ def rollback_target(connection: Connection) -> str:
             stack.append(row.policy_id)
     states = {row.id: row.state for row in connection.execute(sa.select(policies.c.id, policies.c.state))}
     current = stack.pop() if stack else None
-    while stack:
-        target = stack.pop()
-        if target != current and states[target] != "rejected":
-            return target
-    raise PolicyError("there is nothing to roll back to: no other policy served before this one")
+    targets = [id_ for id_ in dict.fromkeys(reversed(stack)) if id_ != current and states[id_] != "rejected"]
+    if not targets:
+        raise PolicyError("there is nothing to roll back to: no other policy served before this one")
+    return targets
 
 
 def find_row(connection: Connection, policy_id: str) -> Row[Any] | None:

@@ -201,6 +201,24 @@ def test_a_changed_bundle_does_not_serve(registry: PolicyRegistry, tmp_path: Pat
     delete_bundle(directory)
 
 
+def test_a_roll_back_to_what_is_gone_names_the_way_out(registry: PolicyRegistry, tmp_path: Path) -> None:
+    """It is not passed over in silence: the policy that served before it and is whole is named, with the command."""
+    for policy_id in ("ppo-d", "ppo-e"):
+        directory = tmp_path / policy_id
+        staging = new_staging(directory)
+        (staging / "model.safetensors").write_bytes(b"weights")
+        manifest = write_bundle(staging, directory, {"stage": "ppo"})
+        registry.add(version(policy_id, path=str(directory), manifest=manifest))
+    for policy_id in ("ppo-a", "ppo-d", "ppo-e", "ppo-b"):
+        registry.promote(policy_id, "olga")
+    for policy_id in ("ppo-d", "ppo-e"):
+        delete_bundle(tmp_path / policy_id)
+
+    with pytest.raises(PolicyError, match=r"to ppo-e: .*is gone.*`tacit policies promote ppo-a`"):
+        registry.rollback("olga")
+    assert registry.serving().id == "ppo-b"
+
+
 def test_promotions_at_the_same_moment_leave_one_serving(registry: PolicyRegistry) -> None:
     """They wait for each other."""
     with ThreadPoolExecutor(3) as pool:
