@@ -22,6 +22,7 @@ from alignment.branch_attention import attending_to_branches, branch, can_branch
 from alignment.errors import TrainingError
 from alignment.precision import Precision, uses_bfloat16
 from alignment.sampling_cache import make_room
+from chatbot.file_damage import damaged_file
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -65,7 +66,9 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(directory))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"No tokenizer can be loaded from {directory}: {_first_line(error)}") from error
+        raise TrainingError(
+            f"No tokenizer can be loaded from {directory}: {why(error, directory)}"
+        ) from error
 
 
 def load_causal_model(directory: Path, device: torch.device) -> Any:
@@ -74,18 +77,25 @@ def load_causal_model(directory: Path, device: torch.device) -> Any:
     Raises:
         TrainingError: If the directory holds none.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
-            f"No causal language model can be loaded from {directory}: {_first_line(error)}"
+            f"No causal language model can be loaded from {directory}: {why(error, directory)}"
         ) from error
     return own_memory(turn_dropout_off(model).to(device))
 
 
-def _first_line(error: Exception) -> str:
+def why(error: Exception, directory: Path) -> str:
+    """In one line why something could not be loaded from a directory: the damaged file and what to do, or what the library said."""
+    if found := damaged_file(directory):
+        return (
+            f"{found}: restore it from a backup; of a run's own stage, remove the folder {directory} and resume, and the stage "
+            "is done again"
+        )
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -70,8 +70,10 @@ class RewardModel:
             TrainingError: the directory holds no reward model.
         """
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from alignment.models import why
         from alignment.reward_scoring import takes_shared_prompts
 
         try:
@@ -91,9 +93,9 @@ class RewardModel:
                 else None
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise TrainingError(
-                f"{directory} holds no reward model that can be read here ({error}): train one with `tacit train reward`"
+                f"{directory} holds no reward model that can be read here ({why(error, directory)}): train one with `tacit train reward`"
             ) from error
         encoder = Encoder(
             tokenizer,

@@ -145,16 +145,17 @@ def train_sft(
 
 def _load(base_dir: Path) -> tuple[Any, Any]:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from alignment.models import why
     from alignment.padding import ensure_padding
 
     try:
         model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(base_dir, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"cannot load a model from {base_dir}: {reason}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(f"cannot load a model from {base_dir}: {why(error, base_dir)}") from error
     ensure_padding(tokenizer, model)
     return model, tokenizer
 

@@ -18,8 +18,10 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
+from alignment.errors import TrainingError
 from alignment.precision import Precision, device_name, uses_bfloat16
 from alignment.records import ProgressFn, StageName, StageProgress
+from chatbot.file_damage import damaged_file
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _WHOLE = "whole"
@@ -237,10 +239,19 @@ def newest_whole_checkpoint(folder: Path) -> str | None:
 
     Args:
         folder: The trainer's output directory; it need not exist.
+
+    Raises:
+        TrainingError: a file of it was damaged since.
     """
     while folder.is_dir():
         newest: str | None = get_last_checkpoint(str(folder))
-        if newest is None or (Path(newest) / _WHOLE).exists():
+        if newest is None:
+            return None
+        if (Path(newest) / _WHOLE).exists():
+            if found := damaged_file(Path(newest)):
+                raise TrainingError(
+                    f"{found}: remove the folder {newest}, and the resumed run goes on from the checkpoint before, or from the stage's start"
+                )
             return newest
         shutil.rmtree(newest)
     return None

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from chatbot.errors import GenerationError
+from chatbot.file_damage import damaged_file
 from chatbot.settings import LocalGeneratorSettings
 
 log = structlog.get_logger(__name__)
@@ -57,10 +58,14 @@ def load_model(
         return _load(source, settings, adapter)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         # What transformers, safetensors and peft raise for missing files, unknown architectures and damaged weights.
-        reason = " ".join(str(error).split())[:300]
-        raise GenerationError(
-            f"cannot load the model {path_or_id}: {reason or type(error).__name__}; check the path or id"
-        ) from error
+        found = damaged_file(Path(source)) or (damaged_file(adapter) if adapter else None)
+        reason = found or " ".join(str(error).split())[:300] or type(error).__name__
+        remedy = (
+            "restore it from a backup; if it is a policy's, `tacit policies rollback` lets the one before serve"
+            if found
+            else "check the path or id"
+        )
+        raise GenerationError(f"cannot load the model {path_or_id}: {reason}; {remedy}") from error
 
 
 def _resolve(path_or_id: str, adapter: str | Path | None) -> tuple[str, Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,43 @@ def test_a_cancelled_run_resumes_to_the_same_weights_and_metrics(
 
     assert whole_run.metrics == resumed_run.metrics
     assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json", "optimizer.pt"])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path: Path, name: str) -> None:
+    """It was whole when it was written: removing it leads to the one before."""
+    base = make_tiny_model(tmp_path / "base", "llama")
+    settings = SftSettings(max_steps=4, batch_size=2, micro_batch_size=2, save_steps=1, precision="float32")
+
+    def cancel(progress: StageProgress) -> None:
+        if progress.done >= 3:
+            raise RunCancelled("stop")
+
+    def run(progress: Any) -> StageResult:
+        return train_sft(
+            settings, base_dir=base, rows=_rows(), out_dir=tmp_path / "out", progress=progress, resume=True
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alignment.trl_trainers._SECONDS_BETWEEN_REPORTS", 0.0)
+        with pytest.raises(RunCancelled):
+            run(cancel)
+    newest = tmp_path / "out" / "checkpoints" / "checkpoint-2"
+    (newest / name).write_bytes((newest / name).read_bytes()[:50])
+
+    with pytest.raises(TrainingError, match=rf"{name} is damaged .*: remove the folder {newest}"):
+        run(_ignore)
+    shutil.rmtree(newest)
+    assert run(_ignore).metrics["n_steps"] == 4
+
+
+def test_a_damaged_model_is_named_before_training(tmp_path: Path) -> None:
+    """The library says "incomplete metadata", and not of which file."""
+    base = make_tiny_model(tmp_path / "base", "llama")
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:5000])
+
+    with pytest.raises(TrainingError, match=r"model\.safetensors is damaged .*restore it"):
+        train_sft(SETTINGS, base_dir=base, rows=_rows(4), out_dir=tmp_path / "out", progress=_ignore)
 
 
 def test_checkpoints_vanish_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
