@@ -139,7 +139,7 @@ class Services(Parts):
             The run, if there was such a one; it can be resumed.
         """
         run = self.runs.active()
-        if run is None:
+        if run is None or self.runs.is_worked_on(run.id):
             return None
         job = self._job_of(run.id)
         if job is not None and job.state in {"queued", "running"}:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment.run_start import RunStart, begin
 from chatbot.errors import GenerationError
 from chatbot.openai_generator import OpenAIGenerator
 from chatbot.records import PolicyVersion
@@ -19,6 +20,7 @@ from tests.fakes import FakeEmbedder
 from tests.ui.page_fakes import ScriptedPolicies, add_user
 from ui.demo import PASSWORDS_FILE, ingest_sample, make_accounts
 from ui.home import open_home
+from ui.run_settings import changed_settings, load_training_settings
 from ui.serving import check_port, worker_beside
 from ui.settings import load_settings
 from ui.wiring import EMBEDDED_MODEL, EVERYONE, Services, open_services
@@ -202,3 +204,13 @@ def test_a_worker_that_dies_is_replaced_and_the_last_one_ended(
 
     assert 2 == len(started)
     assert all(process.poll() is not None for process in started)
+
+
+def test_a_run_says_which_settings_are_not_what_they_were(services: Services) -> None:
+    """Its overrides count as they did; before it has begun nothing can differ."""
+    run = services.runs.create("cycle", {"overrides": ["ppo.steps=3"]})
+    assert [] == changed_settings(services, run.id)
+    began = load_training_settings(services, ["ppo.steps=3", "sft.epochs=2"])
+    begin(run.directory, RunStart(settings=began, base="base", base_hash="abc", parent="base"))
+
+    assert ["sft.epochs: 2.0, today 1.0"] == changed_settings(services, run.id)
