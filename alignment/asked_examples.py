@@ -20,7 +20,7 @@ import numpy as np
 
 from alignment.asked_questions import KIND
 from alignment.encoder_pairs import as_evidence
-from alignment.example_maker import CLOSINGS
+from alignment.example_maker import CLOSINGS, prolong
 from alignment.reader_examples import ReaderExample, Style
 from alignment.reader_sources import SourceQuestion, SourceSentence
 from chatbot.prompt import REFUSAL, NumberedEvidence
@@ -218,7 +218,7 @@ def _answered(
 ) -> ReaderExample:
     used = list(needed)
     if rng.random() >= settings.bare_share:
-        used = _prolong(used, right, shown, settings, rng)
+        used = prolong(used, right, shown, rng.triangular(*settings.answer_words), settings.longest_answer)
     numbers = [shown.index(sentence) + 1 for sentence in used]
     text = " ".join(f"{sentence.text} [{n}]" for sentence, n in zip(used, numbers, strict=True))
     style: Style = "quote"
@@ -237,23 +237,3 @@ def _answered(
         cited=tuple(numbers),
         right=tuple(shown.index(sentence) + 1 for sentence in right),
     )
-
-
-def _prolong(
-    used: list[SourceSentence],
-    right: Sequence[SourceSentence],
-    shown: Sequence[SourceSentence],
-    settings: AskedExampleSettings,
-    rng: random.Random,
-) -> list[SourceSentence]:
-    """Further right sentences, or else the best-ranked others, up to a drawn number of words."""
-    wanted = rng.triangular(*settings.answer_words)
-    n_words = sum(len(sentence.text.split()) for sentence in used)
-    further = sorted((s for s in shown if s not in used), key=lambda s: s not in right)
-    for sentence in further[:2]:
-        n_more = len(sentence.text.split())
-        if n_words >= wanted or n_words + n_more > settings.longest_answer:
-            break
-        used = [*used, sentence]
-        n_words += n_more
-    return used

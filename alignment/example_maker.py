@@ -42,6 +42,34 @@ CLOSINGS = (
 )  # fmt: skip
 
 
+def prolong(
+    used: Sequence[SourceSentence],
+    right: Sequence[SourceSentence],
+    shown: Sequence[SourceSentence],
+    wanted: float,
+    longest: int,
+) -> list[SourceSentence]:
+    """Those used and at most two further right sentences, or else the best-ranked others, until the answer has the words that are wanted.
+
+    Args:
+        used: What the answer quotes already.
+        right: Sentences that answer.
+        shown: All that may be quoted, best first.
+        wanted: Words at which it is long enough.
+        longest: Words that no further sentence may make it exceed.
+    """
+    chosen = list(used)
+    n_words = sum(len(sentence.text.split()) for sentence in chosen)
+    further = sorted((s for s in shown if s not in chosen), key=lambda s: s not in right)
+    for sentence in further[:2]:
+        n_more = len(sentence.text.split())
+        if n_words >= wanted or n_words + n_more > longest:
+            break
+        chosen.append(sentence)
+        n_words += n_more
+    return chosen
+
+
 class ExampleMaker:
     """Makes examples from questions of one part; distractors come from the same part, so that nothing leaks."""
 
@@ -107,7 +135,13 @@ class ExampleMaker:
             if self._pool.relevance(words, by_relevance[0]) >= _LOOKS_LIKE_AN_ANSWER:
                 return None
             return FurtherQuestion(question=question.question, completion=REFUSAL, right=())
-        used = self._prolong(question, right[:1], by_relevance)
+        used = prolong(
+            right[:1],
+            question.right,
+            by_relevance,
+            self._rng.triangular(*self._settings.answer_words),
+            _LONGEST_ANSWER,
+        )
         numbers = [evidence.index(sentence) + 1 for sentence in used]
         return FurtherQuestion(
             question=question.question,
@@ -168,7 +202,13 @@ class ExampleMaker:
         )
         right = tuple(n for n, sentence in enumerate(evidence, start=1) if sentence in used)
         if style == "quote":
-            used = self._prolong(question, used, evidence)
+            used = prolong(
+                used,
+                question.right,
+                evidence,
+                self._rng.triangular(*self._settings.answer_words),
+                _LONGEST_ANSWER,
+            )
         cited = tuple(evidence.index(sentence) + 1 for sentence in used)
         return ReaderExample(
             document=question.document,
@@ -181,28 +221,6 @@ class ExampleMaker:
             cited=cited,
             right=right,
         )
-
-    def _prolong(
-        self,
-        question: SourceQuestion,
-        used: Sequence[SourceSentence],
-        evidence: Sequence[SourceSentence],
-    ) -> list[SourceSentence]:
-        """The right sentence, and further right or else best-ranked ones until the answer has a drawn number of words."""
-        wanted = self._rng.triangular(*self._settings.answer_words)
-        chosen = list(used)
-        further = sorted(
-            (sentence for sentence in evidence if sentence not in chosen),
-            key=lambda sentence: sentence not in question.right,
-        )
-        n_words = sum(len(sentence.text.split()) for sentence in chosen)
-        for sentence in further[:2]:
-            n_more = len(sentence.text.split())
-            if n_words >= wanted or n_words + n_more > _LONGEST_ANSWER:
-                break
-            chosen.append(sentence)
-            n_words += n_more
-        return chosen
 
     def _choose_evidence(
         self, question: SourceQuestion, used: Sequence[SourceSentence]
