@@ -166,7 +166,7 @@ class Assistant:
             collections,
             history,
             policy_id,
-            sampling or self._sampling(),
+            sampling or self._settings.sampling(),
             stop or threading.Event(),
         )
 
@@ -330,6 +330,3 @@ class Assistant:
             seconds=round(answer.seconds, 3),
         )
         return TurnFinished(answer=answer)
-
-    def _sampling(self) -> Sampling:
-        return Sampling(temperature=self._settings.temperature, max_new_tokens=self._settings.max_new_tokens)

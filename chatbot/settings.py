@@ -180,6 +180,10 @@ class AssistantSettings:
     """A question of at most so many words that points back (it, that, what about) is a follow-up: it is searched for and asked
     together with the one before it. 0 takes every question for itself."""
 
+    def sampling(self) -> Sampling:
+        """How an answer is drawn when it is served."""
+        return Sampling(temperature=self.temperature, max_new_tokens=self.max_new_tokens)
+
     def varied_sampling(self) -> Sampling:
         """How answers are drawn where several are wanted, or another one."""
         return Sampling(

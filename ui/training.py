@@ -115,8 +115,7 @@ class ProductWorld:
 
     def served_sampling(self) -> Sampling:
         """How answers are written when they are served."""
-        assistant = self._services.settings.assistant
-        return Sampling(temperature=assistant.temperature, max_new_tokens=assistant.max_new_tokens)
+        return self._services.settings.assistant.sampling()
 
     def finish(
         self, prepared: PreparedTurn, completion: Completion, generator: Generator, sampling: Sampling
