@@ -34,6 +34,7 @@ from alignment.optimiser_settings import OptimiserName
 from alignment.optimisers import BEST_OF_N, Learned, serve_best_of_n, train_policy
 from alignment.policy_kl import kl_of
 from alignment.ppo_inputs import asked
+from alignment.rater_weights import shares_of_authors
 from alignment.records import (
     CycleResult,
     GateResult,
@@ -144,6 +145,9 @@ class Cycle:
                 self._settings.sft,
                 base_dir=Path(self._world.base().path),
                 rows=data.train.pairs,
+                authors=shares_of_authors(
+                    data.train.pairs, self._settings.raters, self._world.known_raters().teams
+                ),
                 held_out=data.held_out.pairs,
                 out_dir=self._run.directory / "sft",
                 progress=self._progress,

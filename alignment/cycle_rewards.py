@@ -23,8 +23,8 @@ def train_cycle_reward(
     base_dir: Path,
     sft_dir: Path,
     out_dir: Path,
+    teams: Mapping[str, Sequence[str]],
     progress: ProgressFn,
-    teams: Mapping[str, Sequence[str]] | None = None,
 ) -> StageResult:
     """Train the reward model that PPO maximises; see `train_reward`.
 
@@ -34,8 +34,8 @@ def train_cycle_reward(
         base_dir: The base model, whose answers demonstrations are compared with.
         sft_dir: The policy that the reward model starts from.
         out_dir: Gets the reward model.
+        teams: Groups of each person, none of which decides alone.
         progress: See `ProgressFn`.
-        teams: Groups of each person, for the share of one of them.
     """
     from alignment.demonstration_rankings import rank_demonstrations
     from alignment.reward_training import train_reward

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from alignment.rater_influence import cap_influence
 from alignment.rater_records import KnownRaters, RaterReport, RaterSettings
-from alignment.records import RankedCompletions
+from alignment.records import PromptCompletion, RankedCompletions
 
 
 def weights_of(
@@ -41,9 +41,7 @@ def weights_of(
 
 
 def share_out(
-    judgements: Sequence[RankedCompletions],
-    settings: RaterSettings,
-    teams: Mapping[str, Sequence[str]] | None = None,
+    judgements: Sequence[RankedCompletions], settings: RaterSettings, teams: Mapping[str, Sequence[str]]
 ) -> list[RankedCompletions]:
     """The judgements with nobody, and no team, above their share of all weight, of what they judged and what they demonstrated together.
 
@@ -59,11 +57,31 @@ def share_out(
     if not settings.enabled or not any(means.values()):
         return list(judgements)
     counts = {name: float(len(weights)) for name, weights in rows.items()}
-    capped = cap_influence(means, counts, settings, teams or {})
+    capped = cap_influence(means, counts, settings, teams)
     return [
         replace(j, weight=j.weight * capped[j.labeler_id] / means[j.labeler_id]) if j.weight > 0 else j
         for j in judgements
     ]
+
+
+def shares_of_authors(
+    rows: Sequence[PromptCompletion], settings: RaterSettings, teams: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """What a demonstration weighs in imitation, by author: a mean of 1 over all demonstrations, with nobody and no team above their share of them.
+
+    Shares are of the demonstrations alone: the other rows are made of documents and nobody's, and would make room for whoever writes most.
+
+    Args:
+        rows: Those that are no demonstrations are passed over.
+        settings: Of raters; where these are not weighed everybody has 1.
+        teams: Groups of each person.
+    """
+    counts: dict[str, float] = defaultdict(float)
+    for row in rows:
+        if row.origin == "demonstration":
+            counts[row.labeler_id] += 1.0
+    alike = dict.fromkeys(sorted(counts), 1.0)
+    return cap_influence(alike, counts, settings, teams) if settings.enabled else alike
 
 
 def count_judgements(judgements: Sequence[RankedCompletions]) -> dict[str, float]:

@@ -12,9 +12,10 @@ Different from the usual recipe:
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class SftSettings:
     max_length: int = 1024
     """Longest prompt and completion together, in tokens; longer rows are left out and counted."""
     demonstration_repeats: int = 4
-    """How often a demonstration is seen per epoch: one by a person is worth several derived from headings."""
+    """How often a demonstration is seen per epoch: one by a person is worth several derived from headings. Less often where its author, or
+    their team, would have more than their share of all demonstrations (`raters.person_share`, `team_share`)."""
     lora_rank: int = 0
     """Rank of a LoRA adapter on all linear layers; 0 trains all weights."""
     max_steps: int = -1
@@ -91,6 +93,7 @@ def train_sft(
     out_dir: Path,
     progress: ProgressFn,
     held_out: Sequence[PromptCompletion] = (),
+    authors: Mapping[str, float] | None = None,
     resume: bool = False,
 ) -> StageResult:
     """Fine-tune the model of `base_dir` and write the result to `out_dir`.
@@ -103,6 +106,7 @@ def train_sft(
             stage is done.
         progress: See `ProgressFn`.
         held_out: Rows of other questions, for the held-out loss; none leaves the metric out.
+        authors: What a demonstration weighs, by who wrote it, with a mean of 1 over the demonstrations; those who are not in it have 1.
         resume: Go on from the newest checkpoint in `out_dir`, if there is one.
 
     Returns:
@@ -117,7 +121,7 @@ def train_sft(
 
     started = time.monotonic()
     model, tokenizer = _load(base_dir)
-    train, n_too_long = _encode(_weigh(rows, settings), tokenizer, settings.max_length)
+    train, n_too_long = _encode(_weigh(rows, settings, authors or {}), tokenizer, settings.max_length)
     if not train:
         raise TrainingError(
             f"none of the {len(rows)} rows fits {settings.max_length} tokens: ingest documents, collect demonstrations, "
@@ -160,13 +164,22 @@ def _load(base_dir: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _weigh(rows: Sequence[PromptCompletion], settings: SftSettings) -> list[PromptCompletion]:
-    repeated = [
-        row
-        for row in rows
-        for _ in range(settings.demonstration_repeats if row.origin == "demonstration" else 1)
-    ]
-    random.Random(settings.seed).shuffle(repeated)  # noqa: S311 -- an order, not a secret
+def _weigh(
+    rows: Sequence[PromptCompletion], settings: SftSettings, authors: Mapping[str, float]
+) -> list[PromptCompletion]:
+    rng = random.Random(settings.seed)  # noqa: S311 -- an order, not a secret
+
+    def times(row: PromptCompletion) -> int:
+        if row.origin != "demonstration":
+            return 1
+        wanted = settings.demonstration_repeats * authors.get(row.labeler_id, 1.0)
+        whole = math.floor(wanted + 1e-9)
+        # A part of a repetition is a chance: rounded, many a cap would change nothing. Where nobody is held down nothing is drawn.
+        part = max(wanted - whole, 0.0)
+        return whole + (part > 1e-9 and rng.random() < part)
+
+    repeated = [row for row in rows for _ in range(times(row))]
+    rng.shuffle(repeated)
     return repeated
 
 
@@ -243,8 +256,6 @@ def _lora(rank: int) -> Any:
 
 
 def _measure(trainer: Any, outcome: Any, held_out: Sequence[Any]) -> dict[str, float]:
-    import math
-
     metrics = {"loss": float(outcome.training_loss)}
     accuracies = [
         entry["mean_token_accuracy"] for entry in trainer.state.log_history if "mean_token_accuracy" in entry

@@ -15,9 +15,9 @@ from alignment.preferences import random_ranking
 from alignment.rater_agreement import compare_raters
 from alignment.rater_influence import cap_influence
 from alignment.rater_records import KnownRaters, RaterEstimate, RaterReport, RaterSettings
-from alignment.rater_weights import share_out, weights_of
+from alignment.rater_weights import share_out, shares_of_authors, weights_of
 from alignment.raters import estimate_raters
-from alignment.records import RankedCompletions
+from alignment.records import PromptCompletion, RankedCompletions
 from tests.alignment.test_trait_model import SENTENCES, prompt
 
 TEXTS = [f"{text} [{number}]" for number, text in enumerate(SENTENCES, start=1)]
@@ -368,24 +368,44 @@ def test_demonstrations_count_towards_a_persons_share() -> None:
     rows = [row for k in range(4) for row in careful(f"careful-{k}", 10, rng)]
     shown = [replace(row, weight=0.5) for row in careful("writer", 180, rng)]
 
-    shared = share_out([*rows, *shown], RaterSettings())
+    shared = share_out([*rows, *shown], RaterSettings(), {})
 
     total = sum(row.weight for row in shared)
     assert sum(r.weight for r in shared if r.labeler_id == "writer") == pytest.approx(0.4 * total, rel=0.01)
-    assert share_out([*rows, *shown], RaterSettings(enabled=False)) == [*rows, *shown]
+    assert share_out([*rows, *shown], RaterSettings(enabled=False), {}) == [*rows, *shown]
 
 
 def test_demonstrations_count_towards_a_teams_share() -> None:
-    """Three writers of one department beside nine people who only judge: the department has its share of everything, and no more."""
+    """Two of sales judge little and write much; six of others judge. What sales shows is six tenths, and not three quarters as its comparisons are."""
     rng = random.Random(0)
-    rows = [row for k in range(9) for row in careful(f"careful-{k}", 10, rng)]
-    writers = {f"writer-{k}": ("documentation",) for k in range(3)}
-    shown = [row for name in writers for row in careful(name, 400, rng)]
+    rows = [row for k in range(6) for row in careful(f"careful-{k}", 10, rng)]
+    shown = [row for k in range(2) for row in careful(f"sales-{k}", 100, rng)]
+    teams = {f"sales-{k}": ["sales"] for k in range(2)} | {f"careful-{k}": ["it"] for k in range(6)}
+    settings_ = RaterSettings(person_share=1.0, team_share=0.3)
 
-    shared = share_out([*rows, *shown], RaterSettings(person_share=1.0, team_share=0.3), writers)
+    shared = share_out([*rows, *shown], settings_, teams)
 
     total = sum(row.weight for row in shared)
-    assert sum(r.weight for r in shared if r.labeler_id in writers) == pytest.approx(0.3 * total, rel=0.01)
+    sales = sum(row.weight for row in shared if row.labeler_id.startswith("sales"))
+    assert sales == pytest.approx(0.6 * total, rel=0.01)  # of two teams each has 1.2 halves
+
+
+def test_nobody_writes_most_of_what_is_imitated() -> None:
+    """Three hundred demonstrations of one person beside five of each of nine weigh a quarter of all; rows of documents are nobody's and make no room."""
+
+    def written(name: str, n: int) -> list[PromptCompletion]:
+        origin = "demonstration" if name else "derived"
+        return [
+            PromptCompletion(prompt="p", completion="c", question_id="q", origin=origin, labeler_id=name)
+        ] * n
+
+    rows = [row for name in "abcdefghi" for row in written(name, 5)] + written("writer", 300)
+    rows += written("", 400)
+    shares = shares_of_authors(rows, RaterSettings(), {})
+
+    assert 300 * shares["writer"] == pytest.approx(0.25 * 345, rel=0.01)
+    assert sum(5 * shares[name] for name in "abcdefghi") == pytest.approx(0.75 * 345, rel=0.01)
+    assert set(shares_of_authors(rows, RaterSettings(enabled=False), {}).values()) == {1.0}
 
 
 def test_disagreements_name_who_prefers_which() -> None:

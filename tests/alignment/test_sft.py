@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,22 @@ def test_bad_settings_are_refused_by_name(name: str, value: float) -> None:
     """The message names the field."""
     with pytest.raises(ValueError, match=name):
         SftSettings(**{name: value})  # type: ignore[arg-type]  # the point of the test
+
+
+def test_a_demonstration_is_seen_as_often_as_its_author_weighs(tmp_path: Path) -> None:
+    """Four times where nothing is said of the author, once where the author weighs a quarter: so many steps of one row each."""
+
+    def steps(name: str, authors: dict[str, float]) -> float:
+        rows = [replace(row, origin="demonstration", labeler_id="writer") for row in _rows(6)]
+        settings = SftSettings(batch_size=1, micro_batch_size=1, precision="float32")
+        result = train_sft(
+            settings,
+            base_dir=make_tiny_model(tmp_path / "base", "llama"),
+            rows=rows,
+            out_dir=tmp_path / name,
+            progress=_ignore,
+            authors=authors,
+        )
+        return result.metrics["n_steps"]
+
+    assert (24, 6) == (steps("plain", {}), steps("capped", {"writer": 0.25}))
