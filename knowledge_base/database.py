@@ -4,7 +4,8 @@ Each package declares its own tables on `metadata` in its `tables.py`; the Alemb
 layer that sees them all. This module knows nothing of any table.
 
 Different from the textbook: SQLite runs with `synchronous=FULL`, because an acknowledged vote or upload must survive a power cut;
-writers take the lock at the start of a transaction (`BEGIN IMMEDIATE`), so that two never read, then deadlock on the upgrade.
+writers take the lock at the start of a transaction (`BEGIN IMMEDIATE`), so that two never read, then deadlock on the upgrade; and what is
+deleted is overwritten (`secure_delete`), because a deletion that leaves the words in the file is none.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from knowledge_base.errors import StorageError
+
+log = structlog.get_logger(__name__)
 
 metadata = sa.MetaData(
     naming_convention={
@@ -112,6 +116,26 @@ class Database:
             with _commit_or_roll_back(connection):
                 yield connection
 
+    def leave_no_trace(self, *, rewrite: bool = False) -> None:
+        """Take what was deleted out of SQLite's files too, where copies of old pages lie; PostgreSQL's own vacuum does that there.
+
+        Args:
+            rewrite: Write the whole file anew, which also reaches what lay in it before deletions were overwritten: seconds for a large one.
+
+        Raises:
+            StorageError: the database is locked for too long, or there is no space for the new file.
+        """
+        if not self.is_sqlite:
+            return
+        with self.read() as connection:
+            if rewrite:
+                connection.exec_driver_sql("VACUUM")
+            # The write-ahead log holds pages as they were until it is emptied; the file itself is right from here on.
+            is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        if is_busy:
+            # A long reader holds it; the next writer's checkpoint, or the last process that closes, empties it.
+            log.warning("write_ahead_log_not_emptied", reason="another process reads")
+
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
@@ -189,6 +213,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",
             f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
         ):
             cursor.execute(f"PRAGMA {pragma}")

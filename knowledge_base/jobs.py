@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.engine import Connection
 
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError, UsageError
@@ -116,6 +117,16 @@ class JobQueue:
         if not changed and job.state != "cancelled":
             raise UsageError(f"job {job_id} is {job.state} already: there is nothing to cancel")
         return job
+
+    def rename_actor(self, connection: Connection, name: str, new_name: str) -> None:
+        """Put another name in place of the one that payloads give as their `actor`, in the caller's transaction."""
+        for row in connection.execute(sa.select(jobs.c.id, jobs.c.payload)).all():
+            if row.payload.get("actor") == name:
+                connection.execute(
+                    jobs.update()
+                    .where(jobs.c.id == row.id)
+                    .values(payload={**row.payload, "actor": new_name})
+                )
 
     def requeue(self, job_id: str, worker_id: str) -> bool:
         """Put a job back unharmed, for a worker that shuts down. Returns False when it is no longer this worker's."""

@@ -115,6 +115,15 @@ def drop_lexical_schema(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def forget_deleted_words(connection: Connection) -> None:
+    """Take the words of deleted chunks out of the full-text index, which only marks them as gone until it is merged.
+
+    Takes time with the size of the whole index: for deletions by people, not for an ingest.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("INSERT INTO chunks_fts (chunks_fts) VALUES ('optimize')")
+
+
 def fill_lexical_schema(connection: Connection) -> None:
     """Index all chunks afresh; for a migration that changes how words are indexed."""
     if connection.dialect.name == "sqlite":

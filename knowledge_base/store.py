@@ -35,6 +35,7 @@ from knowledge_base.rows import (
     storable,
     vectors_of,
 )
+from knowledge_base.schema import forget_deleted_words
 
 _IDS_PER_QUERY = 500
 _ROWS_PER_FETCH = 2000
@@ -162,7 +163,7 @@ class KnowledgeStore(CollectionStore):
         return self.get_document(document_id)
 
     def delete_document(self, document_id: str) -> None:
-        """Remove a document, its chunks and their places in the indexes.
+        """Remove a document, its chunks and their places and words in the indexes.
 
         Raises:
             NotFoundError: no such document.
@@ -171,6 +172,7 @@ class KnowledgeStore(CollectionStore):
             removed = connection.execute(t.documents.delete().where(t.documents.c.id == document_id))
             if not removed.rowcount:
                 raise _unknown_document()
+            forget_deleted_words(connection)
             bump_index_version(connection)
 
     def find_chunks(self, ids: Sequence[int], collection_ids: Sequence[str]) -> dict[int, FoundChunk]:
