@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from chatbot import tables
+from chatbot.erasure import erase_account, lock_user, unknown_user
 from chatbot.passwords import Passwords
 from chatbot.records import Role, User
 from knowledge_base.database import Database, UtcDateTime, new_id, now
@@ -144,7 +145,7 @@ class Accounts:
         with self._db.read() as connection:
             user = find_user(connection, tables.users.c.id == user_id)
         if user is None:
-            raise _unknown(user_id)
+            raise unknown_user(user_id)
         return user
 
     def disable(self, user_id: str) -> User:
@@ -192,7 +193,7 @@ class Accounts:
         """
         wanted = check_groups(groups)
         with self._db.write() as connection:
-            _lock(connection, user_id)
+            lock_user(connection, user_id)
             connection.execute(sa.delete(tables.user_groups).where(tables.user_groups.c.user_id == user_id))
             _insert_groups(connection, user_id, wanted)
         return self.get(user_id)
@@ -217,16 +218,10 @@ class Accounts:
 
         Raises:
             NotFoundError: there is no such user.
+            UsageError: it is the last administrator.
         """
         with self._db.write() as connection:
-            name = _lock(connection, user_id)
-            _erase_words(connection, user_id)
-            for owned in (tables.judgements, tables.conversations, tables.sessions, tables.api_keys):
-                connection.execute(sa.delete(owned).where(owned.c.user_id == user_id))
-            connection.execute(
-                sa.delete(tables.login_attempts).where(tables.login_attempts.c.name == name.lower())
-            )
-            connection.execute(sa.delete(tables.users).where(tables.users.c.id == user_id))
+            erase_account(connection, user_id)
         log.info("user_deleted", user_id=user_id)
 
     def _insert(self, connection: Connection, user: User, password_hash: str | None) -> None:
@@ -280,53 +275,13 @@ def _named(name: str) -> sa.ColumnElement[bool]:
     return sa.func.lower(tables.users.c.name) == name.lower()
 
 
-def _unknown(user_id: str) -> NotFoundError:
-    return NotFoundError(f"there is no user with the id {user_id[:80]!r}: `tacit users list` shows everyone")
-
-
-def _lock(connection: Connection, user_id: str) -> str:
-    statement = sa.select(tables.users.c.name).where(tables.users.c.id == user_id).with_for_update()
-    name = connection.execute(statement).scalar_one_or_none()
-    if name is None:
-        raise _unknown(user_id)
-    return str(name)
-
-
 def _update(connection: Connection, user_id: str, **values: object) -> None:
     changed = connection.execute(sa.update(tables.users).where(tables.users.c.id == user_id).values(**values))
     if changed.rowcount == 0:
-        raise _unknown(user_id)
+        raise unknown_user(user_id)
 
 
 def _insert_groups(connection: Connection, user_id: str, groups: frozenset[str]) -> None:
     if groups:
         rows = [{"user_id": user_id, "group_name": group} for group in sorted(groups)]
         connection.execute(sa.insert(tables.user_groups), rows)
-
-
-def _erase_words(connection: Connection, user_id: str) -> None:
-    """Empty a user's answers of everything typed, shown or read; the numbers in them stay, under nobody's name."""
-    answers = tables.answers
-    rows = connection.execute(
-        sa.select(answers.c.id, answers.c.grounding).where(answers.c.user_id == user_id)
-    ).all()
-    if not rows:
-        return
-    connection.execute(
-        sa.update(answers)
-        .where(answers.c.user_id == user_id)
-        .values(
-            user_id=None,
-            question="",
-            text="",
-            completion="",
-            prompt="",
-            citations=[],
-            evidence=[],
-            document_ids=[],
-        )
-    )
-    for row in rows:
-        if row.grounding and row.grounding.get("dropped"):
-            kept = {**row.grounding, "dropped": []}
-            connection.execute(sa.update(answers).where(answers.c.id == row.id).values(grounding=kept))

@@ -1,7 +1,7 @@
 """The audit trail: who did what to what, when. Append-only; knows nothing of whether it was allowed.
 
 Different from a log file: an event can be written in the very transaction of the act, so that neither exists without the other; and
-it refuses details that look like secrets, because many people may read it.
+it refuses details that look like secrets, because many people may read it. One thing is changed in it afterwards: the name of a person who is deleted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from chatbot.sign_in import KEY_PREFIX
 from knowledge_base.database import Database, now
 
 _SECRET_WORDS = {"password", "passphrase", "token", "secret", "cookie"}
+_ABOUT_PEOPLE = {"user", "key", "rater"}
+"""Things whose acts have a person's name as their subject."""
 _SECRET_VALUE = re.compile(rf"{re.escape(KEY_PREFIX)}[A-Za-z0-9_-]{{20,}}|\$argon2")
 
 
@@ -75,6 +77,28 @@ class AuditLog:
             return
         with self._db.write() as own:
             own.execute(sa.insert(tables.audit_events).values(row))
+
+    def forget_name(self, name: str, pseudonym: str, *, connection: Connection) -> None:
+        """Put a pseudonym in place of a person's name, so that the trail still tells which acts were one person's.
+
+        Details of what was done to the person go: they may say anything of them.
+
+        Args:
+            name: The account's name; case does not matter, as in signing in.
+            pseudonym: In its place.
+            connection: Join this transaction.
+        """
+        events = tables.audit_events
+        wanted = name.lower()
+        is_theirs = sa.or_(sa.func.lower(events.c.actor) == wanted, sa.func.lower(events.c.subject) == wanted)
+        for row in connection.execute(sa.select(events).where(is_theirs)).all():
+            values: dict[str, Any] = {}
+            if row.actor.lower() == wanted:
+                values["actor"] = pseudonym
+            if row.subject.lower() == wanted and row.action.split(".")[0] in _ABOUT_PEOPLE:
+                values |= {"subject": pseudonym, "detail": {}}
+            if values:
+                connection.execute(sa.update(events).where(events.c.id == row.id).values(values))
 
     def list(
         self, limit: int = 100, *, action: str | None = None, actor: str | None = None

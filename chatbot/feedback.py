@@ -19,7 +19,14 @@ from chatbot import judgements, tables
 from chatbot.answers import AnswerStore, StoredAnswer
 from chatbot.errors import FeedbackError
 from chatbot.feedback_figures import FeedbackFigures, counting, feedback_figures
-from chatbot.judgement_rows import check_users, from_row, insert_judgement, judgement_of, latest_judgement
+from chatbot.judgement_rows import (
+    check_users,
+    erase_words,
+    from_row,
+    insert_judgement,
+    judgement_of,
+    latest_judgement,
+)
 from chatbot.judgement_transactions import check_speed, read_in_pieces, run_again_on_collision
 from chatbot.judgements import kind_of_ranking, same_content, text_hash
 from chatbot.records import JudgedAnswer, Judgement, JudgementKind, User
@@ -206,7 +213,10 @@ class FeedbackStore:
         )
 
     def undo(self, user: User, kind: JudgementKind, subject: str) -> Judgement:
-        """Withdraw this person's judgement of a subject; judging it again counts again."""
+        """Withdraw this person's judgement of a subject; judging it again counts again.
+
+        That it was withdrawn is kept, what had been said is not.
+        """
 
         def withdraw(connection: Connection) -> Judgement:
             check_speed(connection, user.id, self._settings.per_minute, self._clock)
@@ -214,7 +224,9 @@ class FeedbackStore:
             if latest is None or latest.withdrawn:
                 raise FeedbackError("there is nothing to undo: you have not judged this")
             withdrawn = replace(latest, id=new_id(), withdrawn=True)
-            return insert_judgement(connection, withdrawn, latest.revision + 1, self._clock())
+            taken_back = insert_judgement(connection, withdrawn, latest.revision + 1, self._clock())
+            erase_words(connection, taken_back)
+            return taken_back
 
         return run_again_on_collision(self._db, withdraw)
 
@@ -247,6 +259,15 @@ class FeedbackStore:
         with self._db.read() as connection:
             latest = latest_judgement(connection, user.id, kind, subject)
         return None if latest is None or latest.withdrawn else latest
+
+    def everything_of(self, user_id: str) -> list[Judgement]:
+        """All judgements of a person, superseded and withdrawn ones too, oldest first."""
+        t = tables.judgements
+        with self._db.read() as connection:
+            rows = connection.execute(
+                sa.select(t).where(t.c.user_id == user_id).order_by(t.c.created_at, t.c.id)
+            )
+            return [from_row(row) for row in rows.all()]
 
     def current(
         self, since: datetime | None = None, kinds: Sequence[JudgementKind] | None = None

@@ -16,7 +16,7 @@ from chatbot.errors import FeedbackError
 from chatbot.judgements import judged_text
 from chatbot.prompt import renumbered
 from chatbot.records import JudgedAnswer, Judgement, JudgementKind
-from knowledge_base.database import new_id
+from knowledge_base.database import new_id, now
 from knowledge_base.errors import NotFoundError
 
 
@@ -112,12 +112,28 @@ def latest_judgement(
     """A person's newest revision of a subject, withdrawn or not; None when there is none."""
     t = tables.judgements
     row = connection.execute(
-        sa.select(t)
-        .where(t.c.user_id == user_id, t.c.kind == kind, t.c.subject == subject)
-        .order_by(t.c.revision.desc())
-        .limit(1)
+        sa.select(t).where(*_about(user_id, kind, subject)).order_by(t.c.revision.desc()).limit(1)
     ).first()
     return None if row is None else from_row(row)
+
+
+def erase_words(connection: Connection, judgement: Judgement) -> None:
+    """Empty all revisions of a judgement of what was said; that there were so many stays, for the numbering and the pace."""
+    t = tables.judgements
+    empty = replace(
+        judgement, question="", prompt="", document_ids=(), answers=(), ranking=(), label=None, both_bad=False,
+        reasons=(), comment="", displayed_order=(), extra={},
+    )  # fmt: skip
+    words = to_row(empty, judgement.id, 0, judgement.created_at or now())
+    kept = {name: words[name] for name in ("question", "prompt", "document_ids", "payload")}
+    connection.execute(
+        sa.update(t).where(*_about(judgement.user_id, judgement.kind, judgement.subject)).values(kept)
+    )
+
+
+def _about(user_id: str, kind: JudgementKind, subject: str) -> list[sa.ColumnElement[bool]]:
+    c = tables.judgements.c
+    return [c.user_id == user_id, c.kind == kind, c.subject == subject]
 
 
 def check_users(connection: Connection, user_ids: set[str]) -> None:

@@ -27,6 +27,7 @@ from chatbot.policy_rows import (
     find_row,
     from_row,
     lock_all,
+    note_deleted_data,
     rollback_targets,
     serving_id,
     to_row,
@@ -242,6 +243,11 @@ class PolicyRegistry:
             self._audit.record(actor, "policy.reject", policy_id, connection=connection, reason=reason)
         log.info("policy_rejected", policy_id=policy_id, reason=reason)
         return self.get(policy_id)
+
+    def note_deleted_data(self, run_id: str) -> Sequence[str]:
+        """Note that something which a run's policies learned from was deleted since: their weights keep it. Returns their ids."""
+        with self._db.write() as connection:
+            return note_deleted_data(connection, run_id, self._clock())
 
     def record_evaluation(
         self, policy_id: str, *, metrics: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]

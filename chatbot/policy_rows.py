@@ -7,6 +7,7 @@ object-relational mapper: rows are read when asked for and written by name, and 
 from __future__ import annotations
 
 import difflib
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from chatbot import tables
 from chatbot.errors import PolicyError
 from chatbot.records import PolicyVersion
 from knowledge_base.errors import NotFoundError
+
+DELETED_SINCE = "data_deleted_since"
+"""In a policy's manifest: when something that it learned from was deleted, the last time."""
 
 
 def lock_all(connection: Connection) -> None:
@@ -80,6 +84,22 @@ def change_row(connection: Connection, policy_id: str, **values: Any) -> None:
     """Write columns of a policy."""
     policies = tables.policies
     connection.execute(sa.update(policies).where(policies.c.id == policy_id).values(**values))
+
+
+def rename_actor(connection: Connection, name: str, new_name: str) -> None:
+    """Put another name in place of the one who promoted."""
+    promotions = tables.promotions
+    connection.execute(sa.update(promotions).where(promotions.c.actor == name).values(actor=new_name))
+
+
+def note_deleted_data(connection: Connection, run_id: str, at: datetime) -> list[str]:
+    """Note in the manifests of a run's policies that something they learned from was deleted since; returns their ids."""
+    policies = tables.policies
+    rows = connection.execute(sa.select(policies.c.id, policies.c.manifest)).all()
+    learned = [row for row in rows if row.manifest.get("run") == run_id]
+    for row in learned:
+        change_row(connection, row.id, manifest={**row.manifest, DELETED_SINCE: at.isoformat()})
+    return [row.id for row in learned]
 
 
 def to_row(version: PolicyVersion) -> dict[str, Any]:

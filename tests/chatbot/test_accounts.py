@@ -131,6 +131,19 @@ def test_deleting_a_user_erases_rows_and_words_but_keeps_counts(accounts: Accoun
     assert AnswerStore(db).figures().n == 1
 
 
+def test_the_last_administrator_cannot_be_deleted(accounts: Accounts) -> None:
+    """A disabled one does not count: nobody could sign in to make another."""
+    olga, oleg = accounts.add("olga", role="admin"), accounts.add("oleg", role="admin")
+    accounts.disable(oleg.id)
+    with pytest.raises(UsageError, match="olga is the last administrator"):
+        accounts.delete(olga.id)
+
+    accounts.enable(oleg.id)
+    accounts.delete(olga.id)
+
+    assert ["oleg"] == [user.name for user in accounts.list()]
+
+
 def test_a_generated_password_is_strong_and_typeable() -> None:
     """Sixteen characters from an alphabet without look-alikes, never the same twice."""
     made = {generate_password() for _ in range(200)}

@@ -69,3 +69,18 @@ def test_secrets_are_refused(audit: AuditLog) -> None:
     audit.record("olga", "train.sft", "run", n_tokens=5, key="0123")
 
     assert len(audit.list()) == 1
+
+
+def test_a_forgotten_name_is_one_pseudonym_everywhere(audit: AuditLog, db: Database) -> None:
+    """As typed at sign-in too; what others did to other things stays, a collection of that name included."""
+    audit.record("Alice", "sign_in", "session")
+    audit.record("olga", "rater.review", "alice", note="clicks at random")
+    audit.record("alice", "collection.create", "alice", owner="Legal")
+
+    with db.write() as connection:
+        audit.forget_name("alice", "deleted-1", connection=connection)
+
+    made, reviewed, signed_in = audit.list()
+    assert ("deleted-1", "alice", {"owner": "Legal"}) == (made.actor, made.subject, made.detail)
+    assert ("olga", "deleted-1", {}) == (reviewed.actor, reviewed.subject, reviewed.detail)
+    assert "deleted-1" == signed_in.actor
