@@ -114,6 +114,11 @@ def is_open(prepared: PreparedTurn) -> bool:
     return all(passage.collection_is_open for passage in passages)
 
 
+def shown_documents(prepared: PreparedTurn) -> list[str]:
+    """Documents whose text is in a turn's prompt."""
+    return sorted({item.passage.document_id for item in prepared.evidence})
+
+
 def _target(seen: _Seen, max_sentences: int, max_words: int) -> str | None:
     """The best shown sentences of the answering stretch, in the document's order, each with its number."""
     derived = seen.derived
@@ -200,6 +205,7 @@ def _example(
             completion=target,
             question_id=derived.key,
             origin="derived" if answerable else "unanswerable",
+            document_ids=sorted({derived.document_id, *shown_documents(prepared)}),
         ),
         rollout=RolloutPrompt(
             id=derived.key,
@@ -208,6 +214,7 @@ def _example(
             prepared=prepared,
             reference=target if answerable else None,
             answerable=answerable,
+            made_of=derived.document_id,
         ),
     )
 

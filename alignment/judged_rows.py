@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from alignment.derived_pairs import Prepare, Render, is_open
+from alignment.derived_pairs import Prepare, Render, is_open, shown_documents
 from alignment.records import PromptCompletion, RankedCompletions, RolloutPrompt
 from chatbot.grounding import supports
 from chatbot.prompt import REFUSAL, is_refusal, strip_citations
@@ -123,10 +123,13 @@ class JudgementReader:
         """Make rows; returns why there are none."""
         if judgement.kind == "demonstration":
             return self._add_demonstration(judgement, rows)
-        prompt = judgement.prompt or self._fresh_prompt(judgement.question)
-        if not prompt:
-            return "no prompt"
-        reason = _add_ranking(judgement, prompt, self._key_of(judgement.question), rows)
+        if not judgement.prompt:
+            prepared = self._turn(judgement.question)
+            if prepared is None:
+                return "no prompt"
+            documents = sorted({*judgement.document_ids, *shown_documents(prepared)})
+            judgement = replace(judgement, prompt=self._render(prepared.messages), document_ids=documents)
+        reason = _add_ranking(judgement, judgement.prompt, self._key_of(judgement.question), rows)
         if not reason:
             self._add_rollout(judgement.question, rows)
         return reason
@@ -152,6 +155,7 @@ class JudgementReader:
                 question_id=self._key_of(judgement.question),
                 origin="demonstration",
                 labeler_id=judgement.user_id,
+                document_ids=shown_documents(prepared),
             )
         )
         return ""
@@ -174,10 +178,6 @@ class JudgementReader:
             answerable=answerable,
             asked=True,
         )
-
-    def _fresh_prompt(self, question: str) -> str:
-        prepared = self._turn(question)
-        return "" if prepared is None else self._render(prepared.messages)
 
     def _turn(self, question: str) -> PreparedTurn | None:
         """The turn as it would be today, from open collections; None when the question is refused or something is not open."""
@@ -271,6 +271,7 @@ def _add_ranking(judgement: Judgement, prompt: str, key: str, rows: JudgedRows) 
                 labeler_id=judgement.user_id,
                 label=label,
                 weight=weight,
+                document_ids=sorted(judgement.document_ids),
             )
         )
 

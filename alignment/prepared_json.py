@@ -26,6 +26,7 @@ def rollout_to_json(prompt: RolloutPrompt) -> dict[str, Any]:
         "key_facts": list(prompt.key_facts),
         "answerable": prompt.answerable,
         "asked": prompt.asked,
+        "made_of": prompt.made_of,
         "prepared": _prepared_to_json(prompt.prepared),
     }
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal, cast, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from alignment.tables import rater_reviews
 from knowledge_base.database import Database, now
@@ -29,6 +30,12 @@ class RaterReview:
     note: str
     reviewed_at: datetime
     reviewed_by: str
+
+
+def rename_reviewer(connection: Connection, name: str, new_name: str) -> None:
+    """Put another name in place of the one who decided, in the caller's transaction."""
+    theirs = rater_reviews.c.reviewed_by == name
+    connection.execute(sa.update(rater_reviews).where(theirs).values(reviewed_by=new_name))
 
 
 class RaterReviews:

@@ -49,6 +49,8 @@ class RolloutPrompt:
     """None when nobody has said."""
     asked: bool = False
     """Somebody has asked this; the others are made of documents."""
+    made_of: str = ""
+    """The document that it was made of; empty for what somebody asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class PromptCompletion:
     origin: Literal["demonstration", "derived", "unanswerable"]
     labeler_id: str = ""
     """Who wrote a demonstration; empty for what nobody wrote."""
+    document_ids: Sequence[str] | None = None
+    """Documents that it shows or was made of; None where an earlier version did not write them down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +82,23 @@ class RankedCompletions:
     labeler_id: str
     label: bool | None = None
     weight: float = 1.0
+    document_ids: Sequence[str] | None = None
+    """Documents whose text is in it; None where an earlier version did not write them down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrub:
+    """A time at which rows were taken out of a snapshot, because what they came from was deleted."""
+
+    at: datetime
+    n_rows: int
+    hash_before: str
+    """What policies that were trained before name in their manifests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSnapshot:
-    """An immutable, hashed copy of everything a cycle trains on."""
+    """A hashed copy of everything a cycle trains on; nothing is changed in it but by a `Scrub`."""
 
     hash: str
     path: Path
@@ -94,6 +110,8 @@ class DatasetSnapshot:
     """Why judgements were not used, counted: `restricted`, `document deleted`, `user disabled`, `no prompt`, `too long`."""
     until: datetime
     """The newest judgement's time: the next cycle counts new feedback from here."""
+    scrubs: Sequence[Scrub] = ()
+    """Rows taken out after it was written, oldest first; `hash` is of what is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -248,6 +248,16 @@ class RunStore:
             connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
         return self.get(run_id)
 
+    def forget_rater(self, user_id: str) -> None:
+        """Take the estimate of a person who is deleted out of what cycles found."""
+        with self._database.write() as connection:
+            for row in connection.execute(sa.select(runs.c.id, runs.c.metrics)).all():
+                raters = row.metrics.get("raters", [])
+                kept = [rater for rater in raters if rater.get("labeler_id") != user_id]
+                if len(kept) < len(raters):
+                    metrics = {**row.metrics, "raters": kept}
+                    connection.execute(sa.update(runs).where(runs.c.id == row.id).values(metrics=metrics))
+
     def _update(self, run_id: str, **values: Any) -> None:
         with self._database.write() as connection:
             self._holds.own(connection, run_id)

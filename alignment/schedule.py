@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from alignment.tables import schedules
 from knowledge_base.database import Database, now
@@ -86,6 +87,11 @@ def due_reason(
     if next_time(schedule.cron, since) <= at:
         return f"the schedule {schedule.cron!r} (UTC)"
     return None
+
+
+def rename_actor(connection: Connection, name: str, new_name: str) -> None:
+    """Put another name in place of the one who set the schedule, in the caller's transaction."""
+    connection.execute(sa.update(schedules).where(schedules.c.updated_by == name).values(updated_by=new_name))
 
 
 class ScheduleStore:

@@ -1,7 +1,8 @@
 """A dataset snapshot on disk: written once, named by its content, checked when read.
 
 Knows nothing of how rows were made. Different from a folder of data files: the folder appears whole or not at all, its name is the
-hash of what is in it, and reading verifies that hash, so that a policy's manifest really says what the policy was trained on.
+hash of what is in it, and reading verifies that hash, so that a policy's manifest really says what the policy was trained on. Only deletion
+changes it afterwards (`snapshot_scrub`), and then its manifest says so.
 
 Layout, one JSON object a line, sorted: `prompt_completion.SPLIT.jsonl` (TRL's `prompt`, `completion`), `rankings.SPLIT.jsonl` (`prompt`,
 `completions`, `ranking`), `unpaired.SPLIT.jsonl` (TRL's `prompt`, `completion`, `label`), `rollouts.SPLIT.jsonl`, `raters.jsonl` (whose judgements
@@ -10,11 +11,12 @@ weigh how much and why), and `snapshot.json` with the counts; SPLIT is `train` o
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +25,13 @@ from typing import Any
 from alignment.errors import TrainingError
 from alignment.prepared_json import rollout_from_json, rollout_to_json
 from alignment.rater_records import RaterEstimate
-from alignment.records import DatasetSnapshot, PromptCompletion, RankedCompletions, RolloutPrompt
+from alignment.records import DatasetSnapshot, PromptCompletion, RankedCompletions, RolloutPrompt, Scrub
 from chatbot.durable_files import sync_directory, sync_file
 from knowledge_base.errors import StorageError
 
 MANIFEST = "snapshot.json"
+SNAPSHOT_FOLDER = "snapshot"
+"""In a run's directory: where its snapshots are."""
 RATERS = "raters.jsonl"
 
 
@@ -107,10 +111,10 @@ def _write_and_name(
             (partial / f"{name}.{split}.jsonl").write_text(
                 "".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8"
             )
-    digest = _hash(partial)
+    digest = hash_rows(partial)
     target = out_dir / digest[:16]
     snapshot = replace(draft, hash=digest, path=target)
-    (partial / MANIFEST).write_text(_manifest(snapshot), encoding="utf-8")
+    (partial / MANIFEST).write_text(manifest_text(snapshot), encoding="utf-8")
     for file in partial.iterdir():
         sync_file(file)
         file.chmod(0o444)
@@ -131,17 +135,13 @@ def load_snapshot(path: Path) -> LoadedSnapshot:
         TrainingError: there is no snapshot, or its files were changed.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        found = _hash(path)
-        if found != manifest["hash"]:
+        snapshot = read_manifest(path)
+        if hash_rows(path) != snapshot.hash:
             raise TrainingError(
                 f"the dataset snapshot {path} was changed after it was written: start a new cycle"
             )
         train, held_out = (_read(path, split) for split in ("train", "held_out"))
-        fields = {**manifest, "path": path, "until": datetime.fromisoformat(manifest["until"])}
-        return LoadedSnapshot(
-            snapshot=DatasetSnapshot(**fields), train=train, held_out=held_out, raters=_read_raters(path)
-        )
+        return LoadedSnapshot(snapshot=snapshot, train=train, held_out=held_out, raters=_read_raters(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{path} holds no readable dataset snapshot ({error}): start a new cycle"
@@ -166,7 +166,7 @@ def _read(path: Path, split: str) -> SnapshotRows:
 
     return SnapshotRows(
         pairs=rows("prompt_completion", lambda value: PromptCompletion(**value)),
-        judgements=[*rows("rankings", _ranking_from_json), *rows("unpaired", _rating_from_json)],
+        judgements=[*rows("rankings", ranking_from_json), *rows("unpaired", rating_from_json)],
         rollouts=rows("rollouts", rollout_from_json),
     )
 
@@ -178,7 +178,12 @@ def _pair_to_json(row: PromptCompletion) -> dict[str, Any]:
         "question_id": row.question_id,
         "origin": row.origin,
         "labeler_id": row.labeler_id,
+        "document_ids": _listed(row.document_ids),
     }
+
+
+def _listed(ids: Sequence[str] | None) -> list[str] | None:
+    return None if ids is None else list(ids)
 
 
 def _ranking_to_json(row: RankedCompletions) -> dict[str, Any]:
@@ -189,10 +194,12 @@ def _ranking_to_json(row: RankedCompletions) -> dict[str, Any]:
         "question_id": row.question_id,
         "labeler_id": row.labeler_id,
         "weight": row.weight,
+        "document_ids": _listed(row.document_ids),
     }
 
 
-def _ranking_from_json(value: dict[str, Any]) -> RankedCompletions:
+def ranking_from_json(value: dict[str, Any]) -> RankedCompletions:
+    """A line of a file of rankings."""
     ranking = tuple(tuple(group) for group in value["ranking"])
     return RankedCompletions(**{**value, "completions": tuple(value["completions"]), "ranking": ranking})
 
@@ -205,16 +212,19 @@ def _rating_to_json(row: RankedCompletions) -> dict[str, Any]:
         "question_id": row.question_id,
         "labeler_id": row.labeler_id,
         "weight": row.weight,
+        "document_ids": _listed(row.document_ids),
     }
 
 
-def _rating_from_json(value: dict[str, Any]) -> RankedCompletions:
+def rating_from_json(value: dict[str, Any]) -> RankedCompletions:
+    """A line of a file of ratings."""
     fields = {**value, "completions": (value["completion"],), "ranking": ()}
     del fields["completion"]
     return RankedCompletions(**fields)
 
 
-def _manifest(snapshot: DatasetSnapshot) -> str:
+def manifest_text(snapshot: DatasetSnapshot) -> str:
+    """The manifest's file, as `read_manifest` reads it."""
     values = {
         "hash": snapshot.hash,
         "n_judgements": snapshot.n_judgements,
@@ -223,19 +233,36 @@ def _manifest(snapshot: DatasetSnapshot) -> str:
         "n_questions": snapshot.n_questions,
         "left_out": dict(sorted(snapshot.left_out.items())),
         "until": snapshot.until.isoformat(),
+        "scrubs": [{**dataclasses.asdict(scrub), "at": scrub.at.isoformat()} for scrub in snapshot.scrubs],
     }
     return json.dumps(values, indent=2) + "\n"
 
 
-def _hash(folder: Path) -> str:
+def read_manifest(path: Path) -> DatasetSnapshot:
+    """What a snapshot says of itself; its rows are neither read nor checked.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it cannot be understood; KeyError and TypeError say the same.
+    """
+    fields = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    scrubs = [
+        Scrub(**{**scrub, "at": datetime.fromisoformat(scrub["at"])}) for scrub in fields.pop("scrubs", [])
+    ]
+    until = datetime.fromisoformat(fields.pop("until"))
+    return DatasetSnapshot(**fields, path=path, until=until, scrubs=tuple(scrubs))
+
+
+def hash_rows(folder: Path) -> str:
     """SHA-256 over the names and contents of the row files."""
     digest = hashlib.sha256()
-    for file in _row_files(folder):
+    for file in row_files(folder):
         digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _row_files(folder: Path) -> Iterable[Path]:
+def row_files(folder: Path) -> Sequence[Path]:
+    """The files of a snapshot that hold rows, by name."""
     return sorted(folder.glob("*.jsonl"))
 
 

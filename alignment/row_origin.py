@@ -1,0 +1,48 @@
+"""Which rows of a snapshot a judgement became: asked when it is taken back, and when a killed run goes on.
+
+Knows rows and judgements, nothing of files. Different from a foreign key: rows are named by what is in them, so that snapshots written before
+anybody asked can be answered for too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from alignment.records import PromptCompletion, RankedCompletions
+from chatbot.prompt import is_refusal, strip_citations
+from chatbot.records import Judgement
+from knowledge_base.sentences import split_sentences
+
+
+def is_said_in(judgement: Judgement, row: RankedCompletions) -> bool:
+    """Whether a rating, comparison or ranking is one that this row may have been made of."""
+    if judgement.kind == "demonstration" or judgement.user_id != row.labeler_id:
+        return False
+    if judgement.prompt and judgement.prompt != row.prompt:
+        return False
+    if not row.ranking and judgement.kind != "rating" and not judgement.both_bad:
+        return False  # that both are bad says of each that it is
+    if row.ranking and judgement.kind == "rating":
+        return False
+    return {answer.text for answer in judgement.answers}.issuperset(row.completions)
+
+
+def is_demonstrated_in(judgement: Judgement, row: PromptCompletion) -> bool:
+    """Whether a demonstration is the one that this row was made of: its sentences, cited anew."""
+    if judgement.kind != "demonstration" or row.labeler_id != judgement.user_id or not judgement.answers:
+        return False
+    text = judgement.answers[0].text
+    if is_refusal(text) or is_refusal(row.completion):
+        # All refusals read alike: the question tells them apart.
+        same_question = _letters(judgement.question) in _letters(row.prompt)
+        return is_refusal(text) and is_refusal(row.completion) and same_question
+    return _sentences(text) == _sentences(row.completion)
+
+
+def _sentences(text: str) -> str:
+    return " ".join(" ".join(span.text.split()) for span in split_sentences(strip_citations(text)))
+
+
+def _letters(text: str) -> str:
+    # Rendering folds spaces and breaks up what a template could take for its own marks.
+    return "".join(re.findall(r"\w", text))

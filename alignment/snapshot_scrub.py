@@ -1,0 +1,134 @@
+"""Takes rows out of a snapshot whose person, document or judgement was deleted, and says in the manifest that it did.
+
+Knows the files of a snapshot, nothing of runs or of the database. Different from deleting the folder: the other rows stay, so that policies can
+still be compared on what was held out; and different from editing it in silence: the hash before stands beside the hash now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from alignment.prepared_json import rollout_from_json
+from alignment.records import PromptCompletion, RankedCompletions, RolloutPrompt, Scrub
+from alignment.row_origin import is_demonstrated_in, is_said_in
+from alignment.snapshot import (
+    MANIFEST,
+    RATERS,
+    hash_rows,
+    manifest_text,
+    ranking_from_json,
+    rating_from_json,
+    read_manifest,
+    row_files,
+)
+from chatbot.durable_files import written_atomically
+from chatbot.records import Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """What is gone: a person with all they said, a document, or a judgement that was taken back."""
+
+    user_id: str = ""
+    """A person who is gone."""
+    document_id: str = ""
+    """A document that is gone."""
+    judgements: Sequence[Judgement] = ()
+    """What was said and is gone, every revision of it."""
+    questions: Collection[str] = ()
+    """Questions of these judgements that nobody else's judgements ask."""
+
+    def was_in_pair(self, row: PromptCompletion) -> bool:
+        """Whether a pair was made of it."""
+        if self.user_id and row.labeler_id == self.user_id:
+            return True
+        if self._may_show(row.document_ids):
+            return True
+        return any(is_demonstrated_in(judgement, row) for judgement in self.judgements)
+
+    def was_in_judgement(self, row: RankedCompletions) -> bool:
+        """Whether a judgement's row was made of it."""
+        if self.user_id and row.labeler_id == self.user_id:
+            return True
+        if self._may_show(row.document_ids):
+            return True
+        return any(is_said_in(judgement, row) for judgement in self.judgements)
+
+    def was_in_rollout(self, row: RolloutPrompt) -> bool:
+        """Whether a prompt asks, answers or shows it."""
+        if self.document_id:
+            passages = [*row.prepared.passages, *(item.passage for item in row.prepared.evidence)]
+            # Made of a document that it does not show, and an earlier version did not write down of which.
+            is_of_unknown = not row.asked and not row.made_of
+            return (
+                row.made_of == self.document_id
+                or is_of_unknown
+                or any(passage.document_id == self.document_id for passage in passages)
+            )
+        answers = {j.answers[0].text for j in self.judgements if j.kind == "demonstration" and j.answers}
+        return row.question in self.questions or row.reference in answers
+
+    def was_in_rater(self, labeler_id: str) -> bool:
+        """Whether an estimate is of the person."""
+        return bool(self.user_id) and labeler_id == self.user_id
+
+    def _may_show(self, document_ids: Sequence[str] | None) -> bool:
+        return bool(self.document_id) and (document_ids is None or self.document_id in document_ids)
+
+
+def scrub_snapshot(path: Path, deleted: Deleted, *, at: datetime) -> int:
+    """Take out of a snapshot what was made of something deleted.
+
+    Args:
+        path: The snapshot's folder.
+        deleted: What is gone.
+        at: The present, for the manifest.
+
+    Returns:
+        How many rows went; 0 leaves every file as it is.
+
+    Raises:
+        StorageError: a file cannot be written; repeat it, nothing is half done that a repetition would not finish.
+    """
+    for left in path.glob(".*.partial"):  # by a scrub that was killed
+        left.unlink()
+    n_rows = 0
+    for file in row_files(path):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        is_gone = _reader_of(file.name, deleted)
+        kept = [line for line in lines if not is_gone(json.loads(line))]
+        if len(kept) < len(lines):
+            n_rows += len(lines) - len(kept)
+            _replace(file, "".join(kept))
+    found = hash_rows(path)
+    snapshot = read_manifest(path)
+    if found != snapshot.hash:
+        # Also after a scrub that was killed between the rows and the manifest.
+        scrub = Scrub(at=at, n_rows=n_rows, hash_before=snapshot.hash)
+        _replace(
+            path / MANIFEST, manifest_text(replace(snapshot, hash=found, scrubs=(*snapshot.scrubs, scrub)))
+        )
+    return n_rows
+
+
+def _reader_of(name: str, deleted: Deleted) -> Callable[[dict[str, Any]], bool]:
+    if name == RATERS:
+        return lambda value: deleted.was_in_rater(value["labeler_id"])
+    readers: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "prompt_completion": lambda value: deleted.was_in_pair(PromptCompletion(**value)),
+        "rankings": lambda value: deleted.was_in_judgement(ranking_from_json(value)),
+        "unpaired": lambda value: deleted.was_in_judgement(rating_from_json(value)),
+        "rollouts": lambda value: deleted.was_in_rollout(rollout_from_json(value)),
+    }
+    return readers[name.split(".", maxsplit=1)[0]]
+
+
+def _replace(file: Path, text: str) -> None:
+    with written_atomically(file) as out:
+        out.write(text)
+    file.chmod(0o444)
