@@ -99,8 +99,8 @@ def delete_document(services: Services, user: User, document_id: str) -> str:
         NotFoundError: there is none of this id.
     """
     path = services.knowledge.get_document(document_id).path
-    services.delete_document(document_id, actor=user.name)
-    return f"{path} is deleted. Judgements resting on it leave the next training data."
+    advice = services.delete_document(document_id, actor=user.name).advice()
+    return f"{path} is deleted, and so are the answers and judgements that rested on it. {advice}".strip()
 
 
 def add_user(services: Services, user: User, act: Act) -> NewPassword:
@@ -159,6 +159,20 @@ def change_user(services: Services, user: User, act: Act) -> str:
         )
         return f"{person.name} is saved."
     raise _unknown_act(act)
+
+
+def delete_user(services: Services, user: User, user_id: str) -> str:
+    """Delete a person and all that is theirs; returns a message.
+
+    Raises:
+        UsageError: it is the caller, or the last administrator.
+        NotFoundError: there is no such user.
+    """
+    person = services.accounts.get(user_id)
+    if person.id == user.id:
+        raise UsageError("you cannot delete your own account: ask another administrator")
+    advice = services.delete_user(person.id, actor=user.name).advice()
+    return f"{person.name} is deleted, with all they asked and judged. {advice}".strip()
 
 
 def split_groups(text: str) -> list[str]:

@@ -91,6 +91,8 @@ class _AdminEvents:
                 secret = admin_handlers.add_user(self.services, user, act)
             elif act.name == "reset-password":
                 secret = admin_handlers.reset_password(self.services, user, act.text("user"))
+            elif act.name == "delete-user":
+                message = admin_handlers.delete_user(self.services, user, act.text("user"))
             elif act.name != "hide":
                 message = admin_handlers.change_user(self.services, user, act)
             return self._people(user, secret), self._audit(), notice(message)

@@ -241,7 +241,7 @@ def _secret(secret: NewPassword) -> str:
 
 def _person(user: User) -> str:
     state = f" {badge('disabled', 'bad')}" if user.disabled_at else ""
-    return f"<b>{esc(user.name)}</b>{state}"
+    return f"<span><b>{esc(user.name)}</b>{state}</span>"
 
 
 def _person_form(user: User) -> str:
@@ -265,15 +265,20 @@ def _person_acts(user: User, me: User) -> str:
         "New password", "reset-password", kind="small quiet", data_user=user.id,
         data_confirm=f"Give {user.name} a new password? All their sessions end.", data_confirm_label="New password",
     )  # fmt: skip
-    if user.disabled_at:
-        return (
-            f"<div class='t-row'>{reset}{button('Enable', 'enable', kind='small', data_user=user.id)}</div>"
-        )
-    disable = "" if user.id == me.id else button(
+    if user.id == me.id:
+        return f"<div class='t-row'>{reset}</div>"
+    enable = button("Enable", "enable", kind="small", data_user=user.id)
+    disable = button(
         "Disable", "disable", kind="small quiet danger", data_user=user.id,
         data_confirm=f"Disable {user.name}? They are signed out at once.", data_confirm_label="Disable",
     )  # fmt: skip
-    return f"<div class='t-row'>{reset}{disable}</div>"
+    delete = button(
+        "Delete", "delete-user", kind="small quiet danger", drawn="bin", data_user=user.id,
+        data_confirm=f"Delete {user.name} for good? Their conversations, judgements and ideal answers are erased, "
+        "in training runs too. This cannot be undone.",
+        data_confirm_label="Delete for good",
+    )  # fmt: skip
+    return f"<div class='t-row'>{reset}{enable if user.disabled_at else disable}{delete}</div>"
 
 
 def render_audit(events: Sequence[AuditEvent]) -> str:

@@ -121,7 +121,7 @@ def judge(services: Services, user: User, act: Act) -> tuple[OpenPanel, str]:
     if act.name in ("rate", "explain"):
         return _rate(services, user, answer_id, act)
     if act.name == "undo-rating":
-        services.feedback.undo(user, "rating", answer_id)
+        services.withdraw(user, "rating", answer_id)
         return OpenPanel(), "Your rating is taken back."
     if act.name == "write-ideal":
         return OpenPanel(answer_id=answer_id, name="ideal"), ""
@@ -129,7 +129,7 @@ def judge(services: Services, user: User, act: Act) -> tuple[OpenPanel, str]:
         services.feedback.demonstrate(user, act.text("text"), answer_id=answer_id)
         return OpenPanel(), "Thank you. Tacit learns from your answer."
     if act.name == "undo-ideal":
-        services.feedback.undo(user, "demonstration", answer_id)
+        services.withdraw(user, "demonstration", answer_id)
         return OpenPanel(), "Your ideal answer is taken back."
     if act.name == "close":
         return OpenPanel(), ""

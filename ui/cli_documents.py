@@ -98,12 +98,12 @@ def list_documents(context: Context, collection: str | None) -> None:
 @click.argument("document_id")
 @command_options
 def delete_document(context: Context, document_id: str) -> None:
-    """Delete a document, its chunks and its original; it also leaves the next training data."""
+    """Delete a document wherever its words are kept: chunks, original, answers, training runs."""
     from ui.wiring import open_services
 
     with open_services(context.home) as services:
-        services.delete_document(document_id, actor=OPERATOR)
-    context.emit({"deleted": document_id}, f"deleted {document_id}")
+        erasure = services.delete_document(document_id, actor=OPERATOR)
+    context.emit({"deleted": document_id}, f"deleted {document_id}. {erasure.advice()}".strip())
 
 
 @click.group()

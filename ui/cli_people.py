@@ -10,7 +10,7 @@ from ui.cli_output import Context, command_options, table
 
 @click.group()
 def users() -> None:
-    """Add, list and disable accounts."""
+    """Add, list, disable and delete accounts."""
 
 
 @users.command("add")
@@ -70,6 +70,33 @@ def disable_user(context: Context, name: str) -> None:
         user = services.accounts.disable(services.accounts.by_name(name).id)
         services.audit.record(OPERATOR, "user.disable", user.name)
     context.emit({"name": user.name, "disabled_at": user.disabled_at}, f"disabled {user.name}")
+
+
+@users.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command_options
+def delete_user(context: Context, name: str, yes: bool) -> None:
+    """Erase a person: account, conversations, judgements, in training runs too. Documents they uploaded stay."""
+    from ui.wiring import open_services
+
+    with open_services(context.home) as services:
+        user = services.accounts.by_name(name)
+        if not yes:
+            click.confirm(
+                f"Delete {user.name} with all they asked and judged? This cannot be undone",
+                abort=True,
+                err=True,
+            )
+        erasure = services.delete_user(user.id, actor=OPERATOR)
+    payload = {
+        "deleted": user.name,
+        "recorded_as": erasure.subject,
+        "snapshot_rows": erasure.n_rows,
+        "cancelled_run": erasure.cancelled_run,
+        "policies_that_learned_from_it": list(erasure.policies),
+    }
+    context.emit(payload, f"deleted {user.name}. {erasure.advice()}".strip())
 
 
 @users.command("key")

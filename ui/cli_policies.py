@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chatbot.policy_rows import DELETED_SINCE
 from ui.cli_documents import OPERATOR
 from ui.cli_output import Context, command_options, progress_bar, table
 
@@ -24,7 +25,14 @@ def _policy_json(policy: PolicyVersion) -> dict[str, Any]:
         "parent": policy.parent,
         "created_at": policy.created_at,
         "metrics": policy.metrics,
+        "data_deleted_since": policy.manifest.get(DELETED_SINCE),
     }
+
+
+def _remarks(policy: PolicyVersion) -> str:
+    since = str(policy.manifest.get(DELETED_SINCE) or "")
+    deleted = f"learned from what was deleted on {since[:10]}" if since else ""
+    return "; ".join(part for part in (policy.reason, deleted) if part)
 
 
 @click.group()
@@ -42,10 +50,10 @@ def list_policies(context: Context) -> None:
         found = services.registry.list()
         serving = services.registry.serving().id
     rows = [
-        [p.id, p.stage, p.state, p.parent or "", f"{p.created_at:%Y-%m-%d %H:%M}", p.reason] for p in found
+        [p.id, p.stage, p.state, p.parent or "", f"{p.created_at:%Y-%m-%d %H:%M}", _remarks(p)] for p in found
     ]
     payload = {"policies": [_policy_json(p) for p in found], "serving": serving}
-    context.emit(payload, table(rows, ["id", "stage", "state", "parent", "created (UTC)", "reason"]))
+    context.emit(payload, table(rows, ["id", "stage", "state", "parent", "created (UTC)", "remarks"]))
 
 
 @policies.command("show")

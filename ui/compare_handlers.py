@@ -195,7 +195,7 @@ def undo(services: Services, user: User, answer_ids: Sequence[str]) -> None:
     Raises:
         FeedbackError: there is none.
     """
-    services.feedback.undo(user, kind_of_ranking(len(answer_ids)), "+".join(sorted(answer_ids)))
+    services.withdraw(user, kind_of_ranking(len(answer_ids)), "+".join(sorted(answer_ids)))
 
 
 def next_questions(services: Services, asked: Sequence[str], n: int = 3) -> list[str]:

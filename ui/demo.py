@@ -22,6 +22,7 @@ from chatbot.passwords import generate_password
 from knowledge_base.errors import NotFoundError
 from knowledge_base.properties import set_property
 from ui.cli_output import Context, progress_bar
+from ui.erasure import PASSWORDS_FILE
 from ui.logging import configure_logging
 from ui.serving import check_port, run_uvicorn, worker_beside
 from ui.wiring import EVERYONE, Services, open_services
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from knowledge_base.records import IngestReport
 
 SAMPLE = Path(__file__).parent / "sample_company"
-PASSWORDS_FILE = "demo-accounts.json"
 DEMO = "demo"
 READY_SECONDS = 120.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatbot.policy_rows import DELETED_SINCE
 from chatbot.records import PolicyVersion
 from ui.fragments import ago, attributes, badge, button, card, esc, field, form, table
 from ui.ops_view import STATE_BADGES, render_metrics
@@ -75,6 +76,12 @@ def _verdict(gate: Mapping[str, Any]) -> str:
 
 def _render_policy(policy: PolicyVersion) -> str:
     reason = f"<p class='t-muted'>{esc(policy.reason)}</p>" if policy.reason else ""
+    since = str(policy.manifest.get(DELETED_SINCE) or "")
+    if since:
+        reason += (
+            f"<p>{badge('data deleted', 'warn')} Something that it learned from was deleted on {esc(since[:10])}. "
+            "Its weights keep that until a new policy takes its place.</p>"
+        )
     gates = "".join(
         f"<li>{_verdict(gate)}<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
         for gate in policy.gates

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from alignment.rater_records import RaterReport
     from alignment.rater_reviews import Verdict
     from alignment.records import CycleResult, ProgressFn, Run
-    from chatbot.records import PolicyVersion, User
+    from chatbot.records import JudgementKind, PolicyVersion, User
+    from ui.erasure import Erasure
 
 __all__ = ["CYCLE_JOB", "EMBEDDED_MODEL", "EVERYONE", "START_GRACE", "Services", "open_services"]
 
@@ -72,13 +73,34 @@ class Services(Parts):
         self.audit.record(name, "sign_in", "session")
         return token
 
+    def delete_user(self, user_id: str, *, actor: str) -> Erasure:
+        """Delete a person and all that is theirs.
+
+        Raises:
+            NotFoundError: there is no such user.
+            UsageError: it is the last administrator.
+        """
+        from ui.erasure import erase_person
+
+        return erase_person(self, self.accounts.get(user_id), actor=actor)
+
+    def withdraw(self, user: User, kind: JudgementKind, subject: str) -> None:
+        """Take a judgement back, as the person who gave it.
+
+        Raises:
+            FeedbackError: there is nothing to take back.
+        """
+        from ui.erasure import withdraw_judgement
+
+        withdraw_judgement(self, user, kind, subject)
+
     # Documents
 
-    def delete_document(self, document_id: str, *, actor: str) -> None:
-        """Delete a document, its chunks and its original; it also leaves the next training data."""
-        document = self.knowledge.get_document(document_id)
-        self.ingestor.delete_document(document_id)
-        self.audit.record(actor, "document.delete", document.path, collection=document.collection)
+    def delete_document(self, document_id: str, *, actor: str) -> Erasure:
+        """Delete a document wherever its words are kept; it also leaves the next training data."""
+        from ui.erasure import erase_document
+
+        return erase_document(self, document_id, actor=actor)
 
     def original_file(self, document_id: str) -> Path:
         """The file as it was ingested; the caller has checked that the person may read the document."""

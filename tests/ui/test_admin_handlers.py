@@ -119,6 +119,37 @@ def test_disabling_and_enabling(services: Services, jonas: User) -> None:
     assert "bob" == services.user("bob").name
 
 
+def test_a_person_is_deleted(services: Services, jonas: User) -> None:
+    """From the list; the message says what went, the trail who did it, under no name."""
+    bob = add_user(services, "bob")
+
+    message = admin_handlers.delete_user(services, jonas, bob.id)
+
+    assert "bob is deleted" in message
+    assert services.accounts.find("bob") is None
+    assert ("jonas", "user.delete") == last_action(services)
+    assert "bob" not in repr(services.audit.list())
+
+
+def test_admins_cannot_delete_themselves(services: Services, jonas: User) -> None:
+    """By a slip; another administrator can."""
+    with pytest.raises(UsageError, match="your own account"):
+        admin_handlers.delete_user(services, jonas, jonas.id)
+
+    assert services.accounts.find("jonas") is not None
+
+
+def test_the_page_asks_before_it_deletes_a_person(services: Services, jonas: User) -> None:
+    """And offers it for everybody but oneself."""
+    bob = add_user(services, "bob")
+    shown = admin_view.render_people(services.accounts.list(), jonas)
+    (before, after) = shown.split("delete-user")
+
+    assert "Delete bob for good?" in after
+    assert bob.id in after
+    assert "Delete jonas" not in before + after
+
+
 @pytest.mark.parametrize("name", ["disable", "set-user"])
 def test_admins_cannot_lock_themselves_out(services: Services, jonas: User, name: str) -> None:
     """Somebody must remain who can undo it."""
@@ -137,6 +168,7 @@ def test_every_event_refuses_other_roles(services: Services, role: str) -> None:
         events.on_documents(_event("delete-document", id=document.id), ("", ""), request)[-1],
         events.on_collections(_event("open", collection="hr-files"), request)[-1],
         events.on_people(_event("add-user", name="eve", role="admin"), request)[-1],
+        events.on_people(_event("delete-user", user=add_user(services, "bob").id), request)[-1],
     ]
     for direct in (events.load, lambda r: events.on_tick("", ("", ""), r)):
         with pytest.raises(AccessDeniedError):
@@ -146,6 +178,7 @@ def test_every_event_refuses_other_roles(services: Services, role: str) -> None:
     assert services.knowledge.get_document(document.id)
     assert not services.knowledge.get_collection("hr-files").is_open
     assert services.accounts.find("eve") is None
+    assert services.accounts.find("bob") is not None
 
 
 def test_names_from_outside_are_escaped(services: Services, jonas: User) -> None:

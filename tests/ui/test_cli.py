@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -112,6 +113,42 @@ def test_users_are_added_listed_keyed_and_disabled(tiny: Path, capsys: Capture) 
 
     assert {"id", "name", "role", "groups", "disabled_at"} == set(listed["ann"])
     assert listed["ann"]["disabled_at"]
+
+
+def test_a_user_is_deleted_after_being_asked(
+    tiny: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--yes` stands for the answer; the trail has a pseudonym."""
+    home = tiny / "home"
+    call(capsys, home, "users", "add", "ann")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert 0 != run(["users", "delete", "ann", "--home", str(home)])
+    assert "This cannot be undone" in capsys.readouterr().err
+    assert "ann" in {user["name"] for user in call(capsys, home, "users", "list")["users"]}
+
+    deleted = call(capsys, home, "users", "delete", "ann", "--yes")
+
+    assert {
+        "deleted",
+        "recorded_as",
+        "snapshot_rows",
+        "cancelled_run",
+        "policies_that_learned_from_it",
+    } == set(deleted)
+    assert deleted["recorded_as"] in {e["subject"] for e in call(capsys, home, "audit", "list")["events"]}
+    assert "ann" not in {user["name"] for user in call(capsys, home, "users", "list")["users"]}
+
+
+def test_the_last_administrator_cannot_be_deleted(tiny: Path, capsys: Capture) -> None:
+    """One line says what to do first; the account stays as it was."""
+    home = tiny / "home"
+    call(capsys, home, "users", "add", "jonas", "--role", "admin")
+
+    assert 2 == run(["users", "delete", "jonas", "--yes", "--home", str(home)])
+
+    assert "last administrator: make somebody else one first" in capsys.readouterr().err
+    (jonas,) = (u for u in call(capsys, home, "users", "list")["users"] if u["name"] == "jonas")
+    assert jonas["disabled_at"] is None
 
 
 def test_raters_are_listed_left_out_and_let_back_in(tiny: Path, capsys: Capture) -> None:
@@ -286,7 +323,8 @@ def test_policies_are_listed_promoted_and_rolled_back(tiny: Path, capsys: Captur
     made = call(capsys, home, "train", "sft", *overrides)["policy"]
     listed = call(capsys, home, "policies", "list")
     assert {"policies", "serving"} == set(listed)
-    assert {"id", "stage", "state", "parent", "created_at", "metrics"} == set(listed["policies"][0])
+    keys = {"id", "stage", "state", "parent", "created_at", "metrics", "data_deleted_since"}
+    assert keys == set(listed["policies"][0])
     assert {made, "base"} == {policy["id"] for policy in listed["policies"]}
     assert {"serving": made} == call(capsys, home, "policies", "promote", made)
     assert made == call(capsys, home, "ask", QUESTION)["policy"]
