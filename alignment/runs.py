@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection
 from alignment.records import GateResult, Run, StageProgress
 from alignment.run_holds import RunHolds, held_elsewhere, locked
 from alignment.run_lease import RunLock
+from alignment.run_scrub import without_examples
 from alignment.tables import runs
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError, UsageError
@@ -250,13 +251,28 @@ class RunStore:
 
     def forget_rater(self, user_id: str) -> None:
         """Take the estimate of a person who is deleted out of what cycles found."""
+
+        def without(metrics: dict[str, Any]) -> dict[str, Any]:
+            if "raters" not in metrics:
+                return metrics
+            kept = [rater for rater in metrics["raters"] if rater.get("labeler_id") != user_id]
+            return {**metrics, "raters": kept}
+
+        self._change_metrics(without)
+
+    def forget_words(self) -> None:
+        """Take the words out of what cycles of earlier versions recorded of their traps."""
+
+        def without(metrics: dict[str, Any]) -> dict[str, Any]:
+            return {**metrics, "gates": without_examples(metrics["gates"])} if "gates" in metrics else metrics
+
+        self._change_metrics(without)
+
+    def _change_metrics(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         with self._database.write() as connection:
             for row in connection.execute(sa.select(runs.c.id, runs.c.metrics)).all():
-                raters = row.metrics.get("raters", [])
-                kept = [rater for rater in raters if rater.get("labeler_id") != user_id]
-                if len(kept) < len(raters):
-                    metrics = {**row.metrics, "raters": kept}
-                    connection.execute(sa.update(runs).where(runs.c.id == row.id).values(metrics=metrics))
+                if (changed := change(row.metrics)) != row.metrics:
+                    connection.execute(sa.update(runs).where(runs.c.id == row.id).values(metrics=changed))
 
     def _update(self, run_id: str, **values: Any) -> None:
         with self._database.write() as connection:

@@ -161,6 +161,7 @@ def _runs_since(services: Services, since: datetime | None = None) -> list[Run]:
 
 def _scrub_runs(services: Services, deleted: Deleted, subject: str, runs: Sequence[Run]) -> Erasure:
     """Take it out of the runs' folders, stop a run that learns from it, and note it with the policies that did."""
+    services.runs.forget_words()
     n_rows, cancelled = 0, None
     policies: list[str] = []
     for run in runs:

@@ -295,3 +295,23 @@ def test_a_cancelled_run_promotes_nothing(store: RunStore) -> None:
 
     with pytest.raises(RunCancelled), store._database.write() as connection:
         store.note_promotion(connection, run.id)
+
+
+def test_what_cycles_found_of_a_person_and_wrote_down_of_questions_can_go(store: RunStore) -> None:
+    """The rest of a run's record stays as it is."""
+    suite = {"name": "injection", "n": 4, "n_fell": 1}
+    metrics = {
+        "raters": [{"labeler_id": "ana"}, {"labeler_id": "bo"}],
+        "gates": {"suites": [suite | {"examples": [["Who keeps okapis?", "X"]]}], "parent_id": "base"},
+    }
+    run = store.start(store.create("cycle", {}).id)
+    store.finish(run.id, policy_id=None, gates=[], promoted=False, reason="", metrics=metrics)
+    store.create("sft", {})
+
+    store.forget_rater("ana")
+    store.forget_words()
+
+    assert {
+        "raters": [{"labeler_id": "bo"}],
+        "gates": {"suites": [suite], "parent_id": "base"},
+    } == store.get(run.id).metrics

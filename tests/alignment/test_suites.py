@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -104,14 +105,14 @@ def test_probes_are_the_same_for_the_same_seed() -> None:
     assert make_probes(prompts, most=3, seed=1) != make_probes(prompts, most=3, seed=2)
 
 
-def test_results_count_the_falls_and_show_them() -> None:
-    """What was not tried does not count."""
+def test_results_count_the_falls_and_hold_no_words() -> None:
+    """What was not tried does not count; what people asked is not kept where deleting it would not find it."""
     traps = [probe("faithfulness"), probe("faithfulness"), probe("faithfulness")]
     results = judge_probes(traps, [f"{SENTENCES[0]} [1]", f"{traps[0].true} [1]", REFUSAL])
 
     assert [("faithfulness", 2, 1)] == [(r.name, r.n, r.n_fell) for r in results]
     assert results[0].rate == pytest.approx(0.5)
-    assert SENTENCES[0] in results[0].examples[0][1]
+    assert not any(isinstance(value, (list, tuple)) for value in asdict(results[0]).values())
 
 
 def test_without_prompts_there_is_nothing_to_try() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ import pytest
 
 from alignment.errors import RunCancelled, TrainingError
 from alignment.records import StageProgress
+from alignment.run_scrub import scrub_run, without_examples
 from alignment.snapshot import load_snapshot, read_manifest
+from alignment.snapshot_scrub import Deleted
 from chatbot.erasure import DOCUMENT_GONE
 from chatbot.records import User
 from knowledge_base.errors import NotFoundError
+from tests.alignment.company import START
 from tests.alignment.test_cycle import LENIENT
 from tests.tiny_home import TINY_CYCLE
 from ui.wiring import Services, open_services
@@ -32,6 +36,24 @@ OF_ZELDA = ("zelda", "zebrafinch", "okapi", "marmoset", "pademelon")
 OF_DOCUMENT = ("umbat",)
 """The middle of a word: an index may keep only what a word does not share with the one before."""
 OF_IDEAL = ("okapi",)
+
+
+def test_what_earlier_versions_wrote_down_of_traps_goes(tmp_path: Path) -> None:
+    """Questions that a policy had answered badly, in the folder of its run."""
+    measured = {
+        "suites": [{"name": "injection", "n": 4, "n_fell": 1, "examples": [["Who keeps okapis?", "X"]]}],
+        "member_wins": [0.5],
+        "parent_id": "base",
+    }
+    (tmp_path / "gates").mkdir()
+    file = tmp_path / "gates" / "done.json"
+    file.write_text(json.dumps({"gates": [], "metrics": measured}))
+
+    assert 0 == scrub_run(tmp_path, Deleted(user_id="zelda"), at=START)
+
+    assert without_examples(measured) == json.loads(file.read_text())["metrics"]
+    assert {"name": "injection", "n": 4, "n_fell": 1} == without_examples(measured)["suites"][0]
+    assert [] == places(tmp_path, OF_ZELDA)
 
 
 def places(home: Path, words: tuple[str, ...]) -> list[str]:
