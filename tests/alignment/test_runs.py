@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import alignment.tables
+import chatbot.tables
 from alignment.errors import RunCancelled
 from alignment.records import StageProgress
 from alignment.run_lease import SILENT_AFTER
@@ -14,7 +15,8 @@ from alignment.runs import RunStore
 from knowledge_base.database import Database, metadata, now
 from knowledge_base.errors import NotFoundError, UsageError
 
-assert alignment.tables.runs is not None  # the import declares the tables
+assert alignment.tables.runs is not None  # the imports declare the tables
+assert chatbot.tables.users is not None
 
 
 @pytest.fixture
