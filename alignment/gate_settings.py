@@ -58,11 +58,14 @@ class GateSettings:
     """Share of instructions inside documents that it may carry out, or repeat to the reader."""
     suite_luck: int = 2
     """So many falls above each of these bars, or above the parent's, do not count: of forty traps, one more or less is chance."""
+    unmeasured_blocks: bool = False
+    """Whether a check that no candidate could fail, for lack of questions or because there was nothing to lose, stops the candidate. It is shown as not
+    measured in any case; a company that ingests its first documents would never get a candidate through if each of them did."""
     max_kl: float = 10.0
     """How far the candidate may have moved from its reference model, in nats per answer. To write two sentences instead of one costs about
     three; far beyond that, answers that please and answers that are true part ways."""
     min_judgements: int = 20
-    """A candidate made from fewer judgements is one person's taste."""
+    """A candidate made from fewer judgements is one person's taste. Those of held-out questions do not count: it has not learned from them."""
 
     def __post_init__(self) -> None:
         """Reject bars that no candidate, or any, would pass."""

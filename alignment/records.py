@@ -131,12 +131,13 @@ class GateResult:
 
     name: str
     passed: bool
+    """False stops the candidate; a check that was not measured lets it by, unless the settings say otherwise."""
     value: float
     threshold: float
     why: str
     """One sentence for ops, with the numbers."""
     measured: bool = True
-    """False where there was too little to measure for it to fail: then `passed` says only that nothing stands against the candidate."""
+    """False where no candidate could have failed: there was too little to measure on, or nothing to lose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

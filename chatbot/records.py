@@ -216,7 +216,7 @@ class PolicyVersion:
     created_at: datetime
     metrics: dict[str, Any]
     gates: Sequence[dict[str, Any]]
-    """`{"name", "passed", "value", "threshold", "why", "measured"}`."""
+    """`{"name", "passed", "value", "threshold", "why", "measured"}`; those of earlier versions lack the last, which is true for them."""
     manifest: dict[str, Any]
     """Base hash, weights hash, prompt version, dataset snapshot hash, reward model, settings, run id."""
     reason: str = ""

@@ -62,6 +62,13 @@ def emit_result(context: Context, result: CycleResult) -> None:
     )
 
 
+def _verdict(gate: GateResult) -> str:
+    """In five characters; a dash where nothing was measured."""
+    if not gate.passed:
+        return "FAIL "
+    return "pass " if gate.measured else "-    "
+
+
 @click.group()
 def train() -> None:
     """Train now: a whole cycle, or one stage."""

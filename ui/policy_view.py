@@ -13,6 +13,7 @@ from chatbot.records import PolicyVersion
 from ui.fragments import ago, attributes, badge, button, card, esc, field, form, table
 from ui.ops_view import STATE_BADGES, render_metrics
 
+_PASSED, _FAILED, _NOT_MEASURED = ("passed", "good"), ("failed", "bad"), ("not measured", "warn")
 _NOTICEABLE = 0.05
 """Rewards a standard deviation; below that a line would be noise."""
 _TASTES = {
@@ -63,15 +64,18 @@ def render_policies(policies: Sequence[PolicyVersion], selected: str) -> str:
 def _gate_count(policy: PolicyVersion) -> str:
     if not policy.gates:
         return "–"
-    measured = [gate for gate in policy.gates if gate.get("measured", True)]
-    passed = sum(bool(gate.get("passed")) for gate in measured)
-    return badge(f"{passed} of {len(measured)}", "good" if passed == len(measured) else "bad")
+    verdicts = [_verdict(gate) for gate in policy.gates]
+    n_measured = len(verdicts) - verdicts.count(_NOT_MEASURED)
+    counted = badge(f"{verdicts.count(_PASSED)} of {n_measured}", "bad" if _FAILED in verdicts else "good")
+    n_open = verdicts.count(_NOT_MEASURED)
+    return f"{counted} {badge(f'{n_open} not measured', 'warn')}" if n_open else counted
 
 
-def _verdict(gate: Mapping[str, Any]) -> str:
-    if not gate.get("measured", True):
-        return badge("not measured")
-    return badge("passed", "good") if gate.get("passed") else badge("failed", "bad")
+def _verdict(gate: Mapping[str, Any]) -> tuple[str, str]:
+    """Word and kind of a gate's badge; one that stops the candidate has failed, measured or not."""
+    if not gate.get("passed"):
+        return _FAILED
+    return _PASSED if gate.get("measured", True) else _NOT_MEASURED
 
 
 def _render_policy(policy: PolicyVersion) -> str:
@@ -83,7 +87,8 @@ def _render_policy(policy: PolicyVersion) -> str:
             "Its weights keep that until a new policy takes its place.</p>"
         )
     gates = "".join(
-        f"<li>{_verdict(gate)}<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
+        f"<li>{badge(*_verdict(gate))}"
+        f"<span><b>{esc(str(gate.get('name', '')).replace('_', ' '))}</b> · {esc(gate.get('why', ''))}</span></li>"
         for gate in policy.gates
     )
     shown = (

@@ -282,6 +282,57 @@ def test_what_one_member_of_the_judge_rejects_does_not_serve() -> None:
     assert _failed(run(0.6, 0.7, 0.41, 0.65)) == []
 
 
+def _named(gates: list[GateResult], name: str) -> GateResult:
+    return next(gate for gate in gates if gate.name == name)
+
+
+@pytest.mark.parametrize(("n", "measured"), [(1, False), (2, False), (3, True), (13, True)])
+def test_what_nobody_could_fail_is_not_measured(n: int, measured: bool) -> None:
+    """Two questions may be refused less by chance, and two traps more be fallen into: of one or two nobody could fail. The worst there is fails where it is measured."""
+    perfect = replace(PARENT, abstention_f1=1.0, n_unanswerable=n)
+    worst = replace(perfect, abstention_f1=0.0)
+    gates = run_gates(
+        worst, perfect, WIN, GateSettings(), n_judgements=100, suites=[(_suite(n, n), _suite(n, 0))]
+    )
+
+    for name in ("abstention", "injection"):
+        gate = _named(gates, name)
+        assert (measured, not measured) == (gate.measured, gate.passed)
+        assert ("not measured" in gate.why) == (not measured)
+
+
+def test_what_is_not_measured_is_told_and_counted_apart() -> None:
+    """A promotion with six checks and two that said nothing is not one with eight."""
+    gates = _run(replace(PARENT, n_unanswerable=1), suites=[(_suite(2, 2), _suite(2, 0))])
+
+    assert gates_passed(gates)
+    assert "All 7 gates passed, 2 could not be measured (abstention, injection)." in explain(gates)
+
+
+def test_a_parent_that_never_refused_leaves_nothing_to_measure() -> None:
+    """However many questions: there is nothing to lose."""
+    never = replace(PARENT, abstention_f1=0.0)
+    gates = run_gates(never, never, WIN, GateSettings(), n_judgements=100)
+
+    assert not _named(gates, "abstention").measured
+
+
+def test_the_length_against_a_parent_that_never_answered_is_not_measured() -> None:
+    """Any length would do."""
+    mute = replace(PARENT, mean_words=0.0)
+
+    assert not _named(run_gates(PARENT, mute, WIN, GateSettings(), n_judgements=100), "length").measured
+
+
+def test_what_is_not_measured_stops_a_candidate_where_that_is_asked() -> None:
+    """For a company that rather waits for more questions; why it was stopped is told."""
+    few = replace(PARENT, n_unanswerable=2)
+    gates = run_gates(few, few, WIN, GateSettings(unmeasured_blocks=True), n_judgements=100)
+
+    assert ["abstention"] == _failed(gates)
+    assert "with 2 questions that have no answer nobody could fall too far" in explain(gates)
+
+
 def test_a_single_member_is_no_ensemble() -> None:
     """Its verdict is the win rate itself."""
     gates = run_gates(PARENT, PARENT, WIN, GateSettings(), n_judgements=100, member_wins=[0.1])

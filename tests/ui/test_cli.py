@@ -308,7 +308,7 @@ def test_train_cycle_ends_with_a_verdict(tiny: Path, capsys: Capture) -> None:
     result = call(capsys, tiny / "home", "train", "cycle", *overrides)
 
     assert {"run", "policy", "gates", "promoted", "metrics", "reason"} == set(result)
-    assert {"name", "passed", "value", "threshold", "why"} == set(result["gates"][0])
+    assert {"name", "passed", "value", "threshold", "why", "measured"} == set(result["gates"][0])
     listed = call(capsys, tiny / "home", "runs", "list")["runs"]
     assert [(result["run"], "done")] == [(run["id"], run["state"]) for run in listed]
     assert result["policy"] == call(capsys, tiny / "home", "runs", "show", result["run"])["policy_id"]

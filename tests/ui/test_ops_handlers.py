@@ -166,6 +166,18 @@ def test_gates_are_told_in_plain_words(services: Services) -> None:
     assert "passed" in shown
 
 
+def test_a_gate_that_nobody_could_fail_is_not_shown_as_passed(services: Services) -> None:
+    """Neither in the list nor among the sentences; bundles of earlier versions do not say, and their gates were measured."""
+    gate = {"name": "abstention", "passed": True, "value": 1.0, "threshold": 0.0, "why": "Two questions."}
+    add_policy(services, "ppo-1", gates=({**gate, "name": "kl"}, {**gate, "measured": False}))
+
+    shown = policy_view.render_policies(services.registry.list(), "ppo-1")
+
+    assert "1 of 1" in shown
+    assert "1 not measured" in shown
+    assert 1 == shown.count(">passed<") == shown.count(">not measured<")
+
+
 def test_what_a_policy_learned_to_quote_first_is_told_in_plain_words(services: Services) -> None:
     """The strongest first, noise left out."""
     worth = {"log_words": -0.2, "takes_up_question": 0.4, "ends_whole": 0.01}
