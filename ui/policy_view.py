@@ -68,7 +68,12 @@ def _gate_count(policy: PolicyVersion) -> str:
     n_measured = len(verdicts) - verdicts.count(_NOT_MEASURED)
     counted = badge(f"{verdicts.count(_PASSED)} of {n_measured}", "bad" if _FAILED in verdicts else "good")
     n_open = verdicts.count(_NOT_MEASURED)
-    return f"{counted} {badge(f'{n_open} not measured', 'warn')}" if n_open else counted
+    # In one box: on a phone each cell is a grid, and a second badge would slip under the labels.
+    return (
+        f"<span class='t-badges'>{counted}{badge(f'{n_open} not measured', 'warn')}</span>"
+        if n_open
+        else counted
+    )
 
 
 def _verdict(gate: Mapping[str, Any]) -> tuple[str, str]:
