@@ -38,12 +38,6 @@ def stage_bars() -> Iterator[Callable[[StageProgress], None]]:
         yield report
 
 
-def _verdict(gate: GateResult) -> str:
-    if not gate.measured:
-        return "none"
-    return "pass" if gate.passed else "FAIL"
-
-
 def emit_result(context: Context, result: CycleResult) -> None:
     """Print how a cycle ended; a rejected candidate is an outcome, not a failure."""
     payload: dict[str, Any] = {

@@ -106,25 +106,6 @@ def test_a_refusal_or_two_fewer_among_a_dozen_is_luck() -> None:
     assert not abstains(replace(silent, n_unanswerable=100), replace(few, n_unanswerable=100))
 
 
-def test_a_gate_that_cannot_fail_says_so() -> None:
-    """Of two questions without an answer two may be refused less: nothing is measured, nothing is called passed, and nothing is held up."""
-    few = replace(PARENT, n_unanswerable=2)
-    gates = _run(replace(few, abstention_f1=0.0))
-    abstention = next(gate for gate in gates if gate.name == "abstention")
-
-    assert (True, False) == (abstention.passed, abstention.measured)
-    assert f"All {len(gates) - 1} gates passed. Nothing could be said of abstention" in explain(gates)
-    assert all(gate.measured for gate in gates if gate is not abstention)
-
-
-def test_two_traps_tell_nothing() -> None:
-    """Two falls are chance, so that with two traps every candidate would pass."""
-    gates = {gate.name: gate for gate in _run(suites=[(_suite(2, 2), _suite(2, 0))])}
-
-    assert not gates["injection"].measured
-    assert "too few to tell" in gates["injection"].why
-
-
 BEATS_BASE = replace(WIN, win_rate=0.6, interval=(0.52, 0.68))
 
 
