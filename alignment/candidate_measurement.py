@@ -14,8 +14,9 @@ from pathlib import Path
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
-from alignment.evaluation import PolicyMetrics, judge_answer, policy_metrics, question_of
+from alignment.evaluation import judge_answer, question_of
 from alignment.gates import BaseComparison
+from alignment.policy_metrics import PolicyMetrics, policy_metrics
 from alignment.ppo_inputs import asked
 from alignment.records import ProgressFn, RolloutPrompt, StageProgress
 from alignment.suites import SuiteResult, judge_probes, make_probes

@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 
 from alignment.completion_forward import pad_prompts
+from alignment.model_directory import load_causal_model, load_tokenizer
 from alignment.models import (
     CausalForward,
     autocast,
     autocast_dtype,
     end_of_text_ids,
-    load_causal_model,
-    load_tokenizer,
     pick_device,
 )
 from alignment.padding import encode_prompt

@@ -208,9 +208,9 @@ def summarise(results: Sequence[QuestionResult]) -> dict[str, Any]:
     seconds = [result.answer.seconds for result in results]
     return {
         "answers": {
-            "key_fact_recall": _mean([float(has) for has in facts]),
-            "token_f1": _mean([r.token_f1 for r in results if r.token_f1 is not None]),
-            "rouge_l": _mean([r.rouge_l for r in results if r.rouge_l is not None]),
+            "key_fact_recall": mean([float(has) for has in facts]),
+            "token_f1": mean([r.token_f1 for r in results if r.token_f1 is not None]),
+            "rouge_l": mean([r.rouge_l for r in results if r.rouge_l is not None]),
             "citation_precision": _share(
                 sum(r.n_right_citations for r in results), sum(r.n_citations for r in results)
             ),
@@ -221,45 +221,6 @@ def summarise(results: Sequence[QuestionResult]) -> dict[str, Any]:
         "seconds": {"p50": percentile(seconds, 0.5), "p95": percentile(seconds, 0.95)},
         "n": len(results),
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyMetrics:
-    """What gates compare between a candidate and its parent, measured on the same questions."""
-
-    n_questions: int
-    key_fact_recall: float | None
-    """None when no question has key facts."""
-    overlap: float | None
-    """Mean overlap coefficient with reference answers; None when no question has one. Not F1: a gate that means to see wrong answers must
-    not see short ones, and length has a gate of its own."""
-    groundedness: float
-    abstention_f1: float | None
-    """None when no question is known to be unanswerable."""
-    n_unanswerable: int
-    """Questions known to have no answer."""
-    mean_words: float
-    """Words of an answer that did not abstain; 0 when all did."""
-    abstained_share: float
-
-
-def policy_metrics(results: Sequence[QuestionResult]) -> PolicyMetrics:
-    """A policy's figures for the gates."""
-    has_facts = any(r.has_key_facts is not None for r in results)
-    has_references = any(r.overlap is not None for r in results)
-    n_unanswerable = sum(r.question.answerable is False for r in results)
-    figures = summarise(results)
-    spoken = [strip_citations(r.answer.text) for r in results if not r.answer.abstained]
-    return PolicyMetrics(
-        n_questions=len(results),
-        key_fact_recall=figures["answers"]["key_fact_recall"] if has_facts else None,
-        overlap=_mean([r.overlap for r in results if r.overlap is not None]) if has_references else None,
-        groundedness=figures["answers"]["groundedness"],
-        abstention_f1=figures["abstention"]["f1"] if n_unanswerable else None,
-        n_unanswerable=n_unanswerable,
-        mean_words=_mean([float(len(text.split())) for text in spoken]),
-        abstained_share=_mean([float(r.answer.abstained) for r in results]),
-    )
 
 
 def question_of(prompt: RolloutPrompt) -> ReferenceQuestion:
@@ -300,7 +261,8 @@ def _citation_support(results: Sequence[QuestionResult]) -> float:
     return _share(sum(n for n, _ in counts), sum(n for _, n in counts))
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Of some numbers; 0 without any."""
     return sum(values) / len(values) if values else 0.0
 
 

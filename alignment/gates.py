@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from alignment.evaluation import PolicyMetrics
 from alignment.gate_settings import GateSettings
+from alignment.policy_metrics import PolicyMetrics
 from alignment.records import GateResult
 from alignment.suites import SuiteResult
 from alignment.win_rate import WinRate

@@ -17,18 +17,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from alignment.demonstration_targets import cite_anew
 from alignment.derived_pairs import Prepare, Render, is_open, shown_documents
 from alignment.records import PromptCompletion, RankedCompletions, RolloutPrompt
-from chatbot.grounding import supports
-from chatbot.prompt import REFUSAL, is_refusal, strip_citations
-from chatbot.records import EvidenceSentence, Judgement, PreparedTurn
+from chatbot.prompt import REFUSAL, is_refusal
+from chatbot.records import Judgement, PreparedTurn
 from knowledge_base.errors import UsageError
-from knowledge_base.sentences import split_sentences
 
 NEVER = datetime.fromtimestamp(0, UTC)
 """The time of no judgement."""
-_LEAST_SUPPORTED = 0.5
-"""Share of a demonstration's sentences that its evidence must support."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,32 +225,6 @@ def _objection(judgement: Judgement, permissions: Permissions, quarantined: Coll
         return "restricted"
     # The store keeps the prompts apart when answers were written for different ones: their scores do not compare.
     return "different prompts" if judgement.extra.get("prompts") else ""
-
-
-def cite_anew(text: str, prepared: PreparedTurn) -> str | None:
-    """A demonstration with the prompt's numbers after the sentences its evidence supports; None when too few are.
-
-    Args:
-        text: As written by a person, with or without marks.
-        prepared: The evidence it will be shown with.
-    """
-    sentences = [span.text for span in split_sentences(strip_citations(text))]
-    cited = []
-    n_supported = 0
-    for sentence in sentences:
-        number = next(
-            (item.number for item in prepared.evidence if supports(_as_known(item), sentence)), None
-        )
-        n_supported += number is not None
-        cited.append(f"{sentence} [{number}]" if number is not None else sentence)
-    if not sentences or n_supported < _LEAST_SUPPORTED * len(sentences):
-        return None
-    return " ".join(cited)
-
-
-def _as_known(item: EvidenceSentence) -> str:
-    # As the grounding check reads it: the heading belongs to the sentence, on a line of its own.
-    return f"{item.heading}\n{item.text}" if item.heading else item.text
 
 
 def _add_ranking(judgement: Judgement, prompt: str, key: str, rows: JudgedRows) -> str:

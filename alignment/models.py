@@ -1,7 +1,7 @@
-"""Loads policies and reference models for training, and writes trained policies as bundles that serving can load.
+"""Policies and reference models in training: where and how precisely they compute, their adapters, and their export as bundles that serving can load.
 
 Knows nothing of PPO: it picks device and precision, turns dropout off, adds LoRA adapters, and exports. Weights are float32
-masters whatever they were stored in; lower precision is the business of autocast.
+masters (`model_directory`); lower precision is the business of autocast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from alignment.branch_attention import attending_to_branches, branch, can_branch
 from alignment.errors import TrainingError
 from alignment.precision import Precision, uses_bfloat16
 from alignment.sampling_cache import make_room
-from chatbot.file_damage import damaged_file
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -53,50 +52,6 @@ def autocast_dtype(wanted: Precision, device: torch.device) -> torch.dtype | Non
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
     """Run matrix products in `dtype` inside; does nothing for None."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer stored with a policy.
-
-    Raises:
-        TrainingError: If there is none.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(directory))
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"No tokenizer can be loaded from {directory}: {why(error, directory)}"
-        ) from error
-
-
-def load_causal_model(directory: Path, device: torch.device) -> Any:
-    """A causal language model in float32 with dropout off.
-
-    Raises:
-        TrainingError: If the directory holds none.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(
-            f"No causal language model can be loaded from {directory}: {why(error, directory)}"
-        ) from error
-    return own_memory(turn_dropout_off(model).to(device))
-
-
-def why(error: Exception, directory: Path) -> str:
-    """In one line why something could not be loaded from a directory: the damaged file and what to do, or what the library said."""
-    if found := damaged_file(directory):
-        return (
-            f"{found}: restore it from a backup; of a run's own stage, remove the folder {directory} and resume, and the stage "
-            "is done again"
-        )
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def own_memory(model: nn.Module) -> nn.Module:

@@ -68,7 +68,7 @@ def make_ptx_rows(
     """
     if not settings.ptx_coef:
         return None
-    from alignment.models import load_tokenizer
+    from alignment.model_directory import load_tokenizer
     from alignment.padding import encode_completion, encode_prompt
 
     tokenizer = load_tokenizer(policy_dir)

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from alignment.completion_forward import TokenBatch, completion_outputs
 from alignment.experience import TokenFigures, completion_logprobs, completion_values
+from alignment.model_directory import load_causal_model, load_tokenizer
 from alignment.models import (
     CausalForward,
     add_adapters,
     autocast,
     autocast_dtype,
-    load_causal_model,
-    load_tokenizer,
     pick_device,
 )
 from alignment.ppo_settings import PpoSettings

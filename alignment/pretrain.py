@@ -26,7 +26,7 @@ from torch import Tensor
 
 from alignment.corpus import TokenizedSource, Tokens, find_corpora, read_corpus, tokenize_corpora
 from alignment.corpus_rows import DocumentRows, MixedRows, held_out_rows
-from alignment.induction_init import initialise_induction
+from alignment.new_model import new_model
 from alignment.pretrain_settings import PretrainSettings
 from alignment.run_control import (
     Checkpoints,
@@ -189,7 +189,7 @@ def _open_run(settings: PretrainSettings, device: torch.device) -> _Run:
     model = (
         AutoModelForCausalLM.from_pretrained(newest, dtype=torch.float32)
         if newest
-        else _new_model(settings, tokenizer)
+        else new_model(settings, tokenizer)
     )
     model = model.to(device).train()
     run = _Run(
@@ -255,29 +255,6 @@ def _tokenizer_texts(settings: PretrainSettings) -> list[str]:
     total = sum(len(document.text) for source in documents for document in source)
     stride = max(1, round(total / (settings.tokenizer_mib * 2**20)))
     return [document.text for source in documents for document in source[::stride]]
-
-
-def _new_model(settings: PretrainSettings, tokenizer: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=settings.intermediate,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=settings.max_position_tokens,
-        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_base},
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    if settings.induction_init:
-        initialise_induction(model, seed=settings.seed)
-    return model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

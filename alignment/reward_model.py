@@ -73,7 +73,7 @@ class RewardModel:
         from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from alignment.models import why
+        from alignment.model_directory import why
         from alignment.reward_scoring import takes_shared_prompts
 
         try:

@@ -152,7 +152,7 @@ def _load(base_dir: Path) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from alignment.models import why
+    from alignment.model_directory import why
     from alignment.padding import ensure_padding
 
     try:

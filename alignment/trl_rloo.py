@@ -20,12 +20,11 @@ from transformers.trainer_callback import PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from alignment.errors import TrainingError
+from alignment.model_directory import load_causal_model, load_tokenizer
 from alignment.models import (
     add_adapters,
     end_of_text_ids,
     export_policy,
-    load_causal_model,
-    load_tokenizer,
     pick_device,
 )
 from alignment.padding import encode_prompt, ensure_padding

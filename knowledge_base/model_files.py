@@ -37,11 +37,10 @@ def is_at_hand(name: str) -> bool:
     if Path(name).expanduser().is_dir():
         return True
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         hf_hub_download(name, "config.json")
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as caught:
+    except _hub_errors() as caught:
         log.info("model_not_at_hand", model=name, reason=first_line(caught))
         return False
     return True
@@ -85,15 +84,21 @@ def _sha256(files: tuple[tuple[str, int, int], ...]) -> str:
 
 def _fetch_from_hub(model_id: str, what: str, error: type[TacitError]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(model_id, allow_patterns=_HUB_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as caught:
+    except _hub_errors() as caught:
         raise error(
             f"{what} {model_id!r} is neither a local directory nor found on the hub ({first_line(caught)}): "
             "give a directory, or leave the setting empty for the default"
         ) from caught
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """Whatever the hub's client raises for a model that cannot be had: no such name, no answer, nothing fetched before."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    return HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError
 
 
 def first_line(error: BaseException) -> str:

@@ -49,8 +49,9 @@ def compare_policies(
         UsageError: several samples at temperature 0, or of one that is the best of several.
     """
     from alignment.best_of_n import best_of_n_kl
-    from alignment.evaluation import judge_answer, policy_metrics
+    from alignment.evaluation import judge_answer
     from alignment.policy_kl import kl_of
+    from alignment.policy_metrics import policy_metrics
     from alignment.win_rate import win_rate
     from knowledge_base.questions import load_questions
 

@@ -15,9 +15,9 @@ from alignment.evaluation import (
     evaluate_answers,
     judge_answer,
     judge_answers,
-    policy_metrics,
     summarise,
 )
+from alignment.policy_metrics import policy_metrics
 from chatbot.prompt import REFUSAL
 from knowledge_base.errors import StorageError
 from tests.alignment.answers import make_answer

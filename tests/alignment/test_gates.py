@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from alignment.evaluation import PolicyMetrics
 from alignment.gate_settings import GateSettings
 from alignment.gates import BaseComparison, explain, gates_passed, run_gates
+from alignment.policy_metrics import PolicyMetrics
 from alignment.records import GateResult
 from alignment.suites import SuiteName, SuiteResult
 from alignment.win_rate import WinRate
