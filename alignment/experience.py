@@ -185,6 +185,7 @@ def measure(
     `objective/scores` is what the reward function said; `objective/rlhf_reward` is what is maximised: shaped scores less the
     KL penalty. `objective/kl` is by k1, of the tokens drawn; `objective/kl_full` sums the KL of the two distributions at each place, which no
     draw can miss (the Rao-Blackwellised estimator of Amini et al. 2025, arXiv 2504.10637): what only unlikely tokens gained, `min_p` never draws.
+    Without a cut both estimate the same; with one they are of two distributions, that which is drawn from and that which the model has.
     """
     mask = rollouts.tokens.completion_mask
     sequence_kl = kl.sum(dim=1)  # (N,)

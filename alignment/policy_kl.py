@@ -1,11 +1,13 @@
 """Which of the KL figures of a policy counts, where one number is asked for: by the limits of a run, by a gate, by a page.
 
-Knows nothing of how they are measured (`experience.measure`, `ppo`). Different from taking the mean of the drawn tokens, as most trainers do: that is an
-estimate which a cut of unlikely tokens biases, and it is of the weights that sampled, which are not those exported where weights are averaged.
+Knows nothing of how they are measured (`experience.measure`, `ppo`). Different from taking the mean of the drawn tokens, as most trainers do: where unlikely tokens are
+never drawn (`min_p`) that says how far the texts have moved, and nothing of what moved to those tokens, which the KL over the whole vocabulary sees; and it is of the weights that
+sampled, which are not those exported where weights are averaged. Neither may run away, so the larger counts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 KL = "objective/kl"
@@ -13,19 +15,23 @@ KL = "objective/kl"
 FULL_KL = "objective/kl_full"
 """Over the whole vocabulary at each place of what was drawn."""
 AVERAGE_KL = "objective/kl_average"
-"""The same of the averaged weights, at the places of what the others drew."""
+"""The larger of the two of the averaged weights, at the places of what the others drew."""
 
 
 def kl_of(metrics: Mapping[str, float]) -> float | None:
-    """Nats an answer from the SFT policy, by the best measure there is; None where there is none.
+    """Nats an answer from the SFT policy, of the weights that are exported; None where nothing was measured.
 
     >>> kl_of({"objective/kl": 2.0, "objective/kl_full": 2.5})
     2.5
     """
-    for name in (AVERAGE_KL, FULL_KL, KL):
-        if name in metrics:
-            return metrics[name]
-    return None
+    return metrics[AVERAGE_KL] if AVERAGE_KL in metrics else sampled_kl_of(metrics)
+
+
+def sampled_kl_of(metrics: Mapping[str, float]) -> float | None:
+    """The same of the weights that sampled."""
+    # A figure that is not a number must come out as what it is, so that no limit lets it by.
+    found = [metrics[name] for name in (KL, FULL_KL) if name in metrics]
+    return next((kl for kl in found if math.isnan(kl)), max(found)) if found else None
 
 
 def with_kl(metrics: Mapping[str, float], kl: float) -> dict[str, float]:

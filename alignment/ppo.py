@@ -48,7 +48,7 @@ from alignment.experience import (
     shape_scores,
 )
 from alignment.models import autocast, end_of_text_ids, export_policy, restore_parameters, snapshot_parameters
-from alignment.policy_kl import AVERAGE_KL, FULL_KL
+from alignment.policy_kl import AVERAGE_KL, sampled_kl_of
 from alignment.ppo_limits import PpoLimits
 from alignment.ppo_models import PpoModels
 from alignment.ppo_progress import StepReporter
@@ -191,7 +191,7 @@ class _Run:
                 self.limits.mark_safe(experience.metrics, self.models.policy, self.updater.average)
                 report(self.step, "updating")
                 metrics |= self.updater.update(experience, self.step)
-                self._adapt(experience.metrics[FULL_KL])
+                self._adapt(experience.metrics)
                 self.step += 1
                 metrics["episode"] = float(self.step * self._n_rollouts)
             metrics_file.append(metrics)
@@ -258,12 +258,15 @@ class _Run:
         raw = snapshot_parameters(self.models.policy)
         restore_parameters(self.models.policy, self.updater.average)
         try:
-            return float(self.models.figures(tokens).full_kl.sum(dim=1).mean())
+            found = self.models.figures(tokens)
+            by_draw, full = (kl.sum(dim=1).mean() for kl in (found.whole - found.reference, found.full_kl))
+            return float(torch.maximum(by_draw, full))
         finally:
             restore_parameters(self.models.policy, raw)
 
-    def _adapt(self, kl: float) -> None:
-        settings = self.settings
+    def _adapt(self, metrics: dict[str, float]) -> None:
+        settings, kl = self.settings, sampled_kl_of(metrics)
+        assert kl is not None
         # While only the value model learns the policy cannot follow.
         warming_up = self.models.value is not None and self.step < settings.value_warmup_steps
         if settings.kl_target is not None and not warming_up:
