@@ -370,6 +370,17 @@ def _withdraw_a_vote(services: Services) -> None:
     services.feedback.undo(services.accounts.get(voted.user_id), voted.kind, voted.subject)
 
 
+def _withdraw_a_demonstration(services: Services) -> None:
+    ideal = next(services.feedback.current(kinds=["demonstration"]))
+    services.feedback.undo(services.accounts.get(ideal.user_id), ideal.kind, ideal.subject)
+
+
+def _edit_a_document(services: Services) -> None:
+    leave = services.home.path.parent / "docs" / "leave.md"
+    leave.write_text(leave.read_text("utf-8").replace("25 days", "26 days"), "utf-8")
+    services.ingestor.ingest([leave.parent], "handbook")
+
+
 def test_a_full_disk_is_not_fuller_after_every_attempt(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,7 +403,13 @@ def test_a_full_disk_is_not_fuller_after_every_attempt(
 
 @pytest.mark.parametrize(
     ("undo", "named"),
-    [(_delete_somebody, "1 person"), (_delete_a_document, "documents"), (_withdraw_a_vote, "1 judgement")],
+    [
+        (_delete_somebody, "1 person"),
+        (_delete_a_document, "documents"),
+        (_edit_a_document, "1 edited document"),
+        (_withdraw_a_vote, "1 judgement"),
+        (_withdraw_a_demonstration, "1 demonstration"),
+    ],
 )
 def test_a_killed_run_does_not_go_on_with_what_was_deleted_since(
     undo: Callable[[Services], None], named: str, services: Services

@@ -266,6 +266,26 @@ def test_a_running_run_stops_when_something_it_learns_from_is_deleted(what: str,
         services.resume_run(run.id)
 
 
+def test_a_snapshot_is_taken_again_when_something_is_taken_back_meanwhile(trained: Trained) -> None:
+    """Whoever took it back could not find it there yet; the run goes on without it."""
+    services = trained.services
+    zelda = zelda_of(services)
+    (ideal,) = (j for j in services.feedback.current(kinds=["demonstration"]) if j.user_id == zelda.id)
+    asked_back = []
+
+    def take_back(report: StageProgress) -> None:
+        if report.stage == "snapshot" and not asked_back:
+            asked_back.append(ideal)
+            services.withdraw(zelda, "demonstration", ideal.subject)
+
+    result = services.run_training("sft", overrides=TINY_CYCLE, progress=take_back)
+    run = services.runs.get(result.run_id)
+
+    assert "done" == run.state
+    assert 1 == len(list(run.directory.glob("snapshot/*/snapshot.json")))
+    assert [] == places(run.directory, OF_IDEAL)
+
+
 def test_a_deleted_account_is_gone_for_every_face(trained: Trained) -> None:
     """And the demo's list of passwords forgets it."""
     passwords = trained.home / "demo-accounts.json"
