@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from alignment.errors import RunCancelled, TrainingError
-from alignment.policy_kl import kl_of
+from alignment.policy_kl import kl_of, sampled_kl_of
 from alignment.ppo import train_ppo
 from alignment.ppo_settings import PpoSettings
 from alignment.ppo_state import read_metrics
@@ -174,7 +174,9 @@ def test_the_kl_of_averaged_weights_is_their_own(models: tuple[Path, Path], tmp_
 
     result = train(models, tmp_path, chosen)
 
-    assert 0 < result.metrics["objective/kl_average"] < 0.5 * result.metrics["objective/kl_full"]
+    sampled = sampled_kl_of(result.metrics)
+    assert sampled is not None
+    assert 0 < result.metrics["objective/kl_average"] < 0.7 * sampled
     assert kl_of(result.metrics) == result.metrics["objective/kl_average"]
 
 
