@@ -14,26 +14,24 @@ is a successful run.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
-from alignment.candidate_measurement import measure_candidate
 from alignment.candidates import PolicyStage, make_candidate
-from alignment.cycle_rewards import train_cycle_judge, train_cycle_reward
+from alignment.cycle_rewards import learn_cycle_order, train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
-from alignment.cycle_snapshot import count_learned, take_snapshot
+from alignment.cycle_snapshot import counts_of, take_snapshot
+from alignment.cycle_verdict import reach_verdict
 from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
-from alignment.gates import explain, gates_passed, run_gates
+from alignment.gates import explain, gates_passed
 from alignment.optimiser_settings import OptimiserName
 from alignment.optimisers import BEST_OF_N, Learned, serve_best_of_n, train_policy
 from alignment.policy_kl import kl_of
-from alignment.ppo_inputs import asked
 from alignment.rater_weights import shares_of_authors
 from alignment.records import (
     CycleResult,
@@ -97,13 +95,13 @@ class Cycle:
         sft = self._sft(data)
         sft_policy = self._publish(self._candidate("sft", sft, data))
         if self._kind == "sft":
-            return self._stop_early(sft_policy, "Stopped after SFT, as asked.")
+            return self._end(sft_policy, "Stopped after SFT, as asked.")
         reward = self._reward(data, sft)
         if self._kind == "reward":
-            return self._stop_early(sft_policy, "Stopped after the reward model, as asked.")
+            return self._end(sft_policy, "Stopped after the reward model, as asked.")
         policy = self._optimise(data, sft, reward)
         if self._kind == "ppo":
-            return self._stop_early(
+            return self._end(
                 self._publish(self._candidate(self._policy_stage, policy, data)),
                 "Stopped after PPO, as asked; no gates were run.",
             )
@@ -114,16 +112,8 @@ class Cycle:
 
     def _snapshot(self) -> LoadedSnapshot:
         data = take_snapshot(self._world, self._settings, self._run, self._finished, self._progress)
-        counts = data.snapshot
-        self._world.note_snapshot(counts.until)
-        self._metrics["snapshot"] = {
-            "hash": counts.hash,
-            "judgements": counts.n_judgements,
-            "demonstrations": counts.n_demonstrations,
-            "derived": counts.n_derived,
-            "questions": counts.n_questions,
-            "left_out": counts.left_out,
-        }
+        self._world.note_snapshot(data.snapshot.until)
+        self._metrics["snapshot"] = counts_of(data.snapshot)
         self._metrics["raters"] = [rater.to_json() for rater in data.raters]
         if not data.train.pairs and not data.train.judgements:
             raise TrainingError(
@@ -189,23 +179,14 @@ class Cycle:
         return result
 
     def _order(self, data: LoadedSnapshot, reward: StageResult) -> EvidenceOrder | None:
-        from alignment.evidence_taste import learn_order
-        from alignment.reward_model import RewardModel
-
         def learn() -> dict[str, Any]:
-            self._progress(StageProgress(stage="reward", done=0, total=1, note="order of the evidence"))
-            learned = learn_order(
-                RewardModel.load(reward.path),
-                asked(data.train.rollouts),
-                asked(data.held_out.rollouts),
-                self._settings.taste,
+            return learn_cycle_order(
+                self._settings,
+                data,
+                reward_dir=reward.path,
                 passage_weight=self._world.passage_weight(),
+                progress=self._progress,
             )
-            return {
-                "weights": dict(learned.order.weights) if learned.order else None,
-                "worth": learned.worth,
-                "metrics": learned.metrics,
-            }
 
         if not self._settings.taste.enabled:
             return None
@@ -240,29 +221,15 @@ class Cycle:
 
     def _gates(self, data: LoadedSnapshot, policy: StageResult) -> list[GateResult]:
         def measure() -> dict[str, Any]:
-            measurement = measure_candidate(
+            return reach_verdict(
                 self._world,
+                self._settings,
+                data,
                 self._candidate(self._policy_stage, policy, data),
-                data.held_out.rollouts,
+                kl=kl_of(policy.metrics),
                 judge_dir=self._judge_dir(),
-                settings=self._settings,
                 progress=self._progress,
             )
-            gates = run_gates(
-                measurement.candidate,
-                measurement.parent,
-                measurement.win,
-                self._settings.gates,
-                n_judgements=count_learned(data),
-                kl=kl_of(policy.metrics),
-                base=measurement.base,
-                suites=measurement.paired_suites(),
-                member_wins=measurement.member_wins,
-            )
-            return {
-                "gates": [dataclasses.asdict(gate) for gate in gates],
-                "metrics": dataclasses.asdict(measurement),
-            }
 
         outcome = self._finished.once("gates", measure)
         self._metrics["gates"] = outcome["metrics"]
@@ -298,21 +265,21 @@ class Cycle:
                 f" Not promoted: {serving} serves since, and it was measured against {self._parent}. "
                 f"`tacit policies promote {policy.id}` if it should serve all the same, or train again."
             )
+        return self._end(policy, reason, gates=gates, promoted=promoted)
+
+    def _end(
+        self,
+        policy: PolicyVersion,
+        reason: str,
+        *,
+        gates: Sequence[GateResult] = (),
+        promoted: bool = False,
+    ) -> CycleResult:
         return CycleResult(
             run_id=self._run.id,
             policy_id=policy.id,
             gates=gates,
             promoted=promoted,
-            reason=reason,
-            metrics=self._metrics,
-        )
-
-    def _stop_early(self, policy: PolicyVersion, reason: str) -> CycleResult:
-        return CycleResult(
-            run_id=self._run.id,
-            policy_id=policy.id,
-            gates=(),
-            promoted=False,
             reason=reason,
             metrics=self._metrics,
         )

@@ -1,4 +1,4 @@
-"""The reward model of a cycle, and its judge: who learns from which part of a snapshot.
+"""The reward model of a cycle, its judge, and the order of evidence that it likes: who learns from which part of a snapshot.
 
 Knows nothing of how a reward model is trained. The reward model learns from the judgements and demonstrations of the training questions; the judge, which decides
 at the gates, from those of the held-out questions alone, so that it has not seen what PPO maximised.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alignment.cycle_settings import TrainingSettings
+from alignment.ppo_inputs import asked
 from alignment.rater_weights import share_out
-from alignment.records import ProgressFn, StageResult
+from alignment.records import ProgressFn, StageProgress, StageResult
 from alignment.snapshot import LoadedSnapshot
 
 
@@ -77,3 +79,38 @@ def train_cycle_judge(
         out_dir=out_dir,
         progress=progress,
     )
+
+
+def learn_cycle_order(
+    settings: TrainingSettings,
+    data: LoadedSnapshot,
+    *,
+    reward_dir: Path,
+    passage_weight: float,
+    progress: ProgressFn,
+) -> dict[str, Any]:
+    """`{"weights", "worth", "metrics"}` of the order in which evidence is read; no weights where none is better than that of similarity.
+
+    Args:
+        settings: Of the cycle.
+        data: Its snapshot.
+        reward_dir: The reward model.
+        passage_weight: What a passage's similarity adds to its sentences'.
+        progress: See `ProgressFn`; stage `reward`.
+    """
+    from alignment.evidence_taste import learn_order
+    from alignment.reward_model import RewardModel
+
+    progress(StageProgress(stage="reward", done=0, total=1, note="order of the evidence"))
+    learned = learn_order(
+        RewardModel.load(reward_dir),
+        asked(data.train.rollouts),
+        asked(data.held_out.rollouts),
+        settings.taste,
+        passage_weight=passage_weight,
+    )
+    return {
+        "weights": dict(learned.order.weights) if learned.order else None,
+        "worth": learned.worth,
+        "metrics": learned.metrics,
+    }

@@ -17,8 +17,7 @@ from alignment.cycle_world import CycleWorld
 from alignment.datasets import build_snapshot
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
-from alignment.rater_weights import count_judgements
-from alignment.records import ProgressFn, Run
+from alignment.records import DatasetSnapshot, ProgressFn, Run
 from alignment.snapshot import SNAPSHOT_FOLDER, LoadedSnapshot, load_snapshot
 from alignment.snapshot_check import what_is_gone
 from knowledge_base.database import now
@@ -103,10 +102,13 @@ def _refusal(gone: Sequence[str]) -> TrainingError:
     )
 
 
-def count_learned(data: LoadedSnapshot) -> int:
-    """How many judgements the reward learns from, demonstrations included; those of held-out questions are left to the judge.
-
-    Weights of one side sum to the number of its clicks (`rater_weights`), whatever became of each.
-    """
-    rated = sum(count_judgements(data.train.judgements).values())
-    return round(rated) + sum(row.origin == "demonstration" for row in data.train.pairs)
+def counts_of(snapshot: DatasetSnapshot) -> dict[str, Any]:
+    """What a run's record says of its snapshot."""
+    return {
+        "hash": snapshot.hash,
+        "judgements": snapshot.n_judgements,
+        "demonstrations": snapshot.n_demonstrations,
+        "derived": snapshot.n_derived,
+        "questions": snapshot.n_questions,
+        "left_out": snapshot.left_out,
+    }
