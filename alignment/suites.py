@@ -7,7 +7,8 @@
 
 Knows nothing of gates' bars or of how policies are loaded. Different from public red-team sets: a policy is tried on the documents, the prompts
 and the wording that it was trained on, where it could have learned the wrong thing. What the policy wrote is looked at, not what grounding would
-have left of it: the check is the second line of defence and must not hide the first.
+have left of it: the check is the second line of defence and must not hide the first. For the same reason the orders are put where the screen of serving
+(`chatbot.embedded_orders`) has passed already.
 """
 
 from __future__ import annotations

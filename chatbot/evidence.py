@@ -1,6 +1,7 @@
 """Chooses the sentences of the retrieved passages that the model is shown.
 
-Each sentence of a passage is ranked by its cosine to the question plus a share of its passage's own; near-duplicates are dropped. Knows nothing of
+Each sentence of a passage is ranked by its cosine to the question plus a share of its passage's own; near-duplicates are dropped, and so are orders to a model
+(`embedded_orders`). Knows nothing of
 prompts, models, access rules or of how passages are taken apart (`knowledge_base.quotable`): passages in, numbered sentences out.
 
 Different from the textbook (whole chunks in the prompt): sentences, because a small model reads eight sentences better than five
@@ -13,12 +14,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
+from chatbot.embedded_orders import order_to_model
 from chatbot.records import EvidenceSentence
 from chatbot.settings import EvidenceSettings
 from knowledge_base.protocols import Vectors
 from knowledge_base.quotable import place_of, words
 from knowledge_base.records import Passage
 from knowledge_base.sentence_vectors import SentenceVectors, chunk_text
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class EvidenceSelector:
         for similarity, candidate, sentence_vector in ranked:
             if len(chosen) == self._settings.max_sentences:
                 break
-            if self._repeats(candidate, sentence_vector, chosen, vectors):
+            if self._repeats(candidate, sentence_vector, chosen, vectors) or self._is_order(candidate):
                 continue
             item = _as_evidence(candidate, similarity, len(chosen) + 1)
             if fits([*chosen, item]):
@@ -105,6 +111,18 @@ class EvidenceSelector:
             )
             for item, other in zip(chosen, vectors, strict=True)
         )
+
+    def _is_order(self, candidate: _Candidate) -> bool:
+        kind = order_to_model(candidate.text) if self._settings.screen_orders else ""
+        if kind:
+            # Somebody should look at that document; what it says stays out of the log, which more people read.
+            log.warning(
+                "order_in_document",
+                kind=kind,
+                document=candidate.passage.document_id,
+                start=candidate.passage.start + candidate.start,
+            )
+        return bool(kind)
 
 
 def _as_evidence(candidate: _Candidate, similarity: float, number: int) -> EvidenceSentence:

@@ -101,6 +101,9 @@ class EvidenceSettings:
     """How much the passage's own similarity adds to its sentences' (they are ranked by the sum)."""
     duplicate_cosine: float = 0.97
     """Two sentences at least this similar say the same; the lower-ranked one is dropped."""
+    screen_orders: bool = True
+    """Whether sentences that give orders to a model ("ignore all previous instructions") are left out, so that they are neither quoted nor followed; the log names
+    their documents. False shows them."""
 
     def __post_init__(self) -> None:
         """Reject values that would fail later, by name."""
