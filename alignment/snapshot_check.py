@@ -53,6 +53,8 @@ def what_is_gone(
         if pair.labeler_id not in people
         and not any(is_demonstrated_in(j, pair) for j in said[pair.labeler_id])
     ]
+    asked = {prompt.question for side in sides for prompt in side.rollouts if prompt.asked}
+    asked -= {judgement.question for of_one in said.values() for judgement in of_one}
     shown = _shown(data)
     found = [
         (len(people), "person", "people"),
@@ -60,6 +62,7 @@ def what_is_gone(
         (len(shown & set(edited_document_ids)), "edited document", "edited documents"),
         (len(votes), "judgement", "judgements"),
         (len(ideals), "demonstration", "demonstrations"),
+        (len(asked), "question", "questions"),
     ]
     return [f"{n} {one if n == 1 else several}" for n, one, several in found if n]
 

@@ -421,7 +421,7 @@ def test_a_killed_run_does_not_go_on_with_what_was_deleted_since(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _train(services, *LENIENT, progress=die)
+        _train(services, *LENIENT, "snapshot.held_out_share=0", progress=die)
     run = services.runs.list(1)[0]
     undo(services)
 
