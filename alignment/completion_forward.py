@@ -203,6 +203,12 @@ def vocabulary_kl(logits: Tensor, reference_logits: Tensor, temperature: float) 
     >>> vocabulary_kl(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]]]), 1.0)
     tensor([[0.]])
     """
+    # Row by row: of a large vocabulary the copies would take several times the memory of the logits.
+    rows = zip(logits, reference_logits, strict=True)
+    return torch.stack([_row_kl(row, expected, temperature) for row, expected in rows])
+
+
+def _row_kl(logits: Tensor, reference_logits: Tensor, temperature: float) -> Tensor:
     logprobs, expected = (
         (_widened(found) / temperature).log_softmax(dim=-1) for found in (logits, reference_logits)
     )
