@@ -7,6 +7,8 @@ anybody asked can be answered for too.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 
 from alignment.records import PromptCompletion, RankedCompletions
 from chatbot.prompt import is_refusal, strip_citations
@@ -39,8 +41,41 @@ def is_demonstrated_in(judgement: Judgement, row: PromptCompletion) -> bool:
     return _sentences(text) == _sentences(row.completion)
 
 
+class SaidBy:
+    """What one person's judgements may have become; made once for the rows of a whole snapshot."""
+
+    def __init__(self, judgements: Iterable[Judgement]) -> None:
+        """Read them; all are one person's, and none is withdrawn."""
+        self._votes: dict[str, list[Judgement]] = defaultdict(list)
+        self._ideals: set[str] = set()
+        self._refused: set[str] = set()
+        for judgement in judgements:
+            if judgement.kind != "demonstration":
+                self._votes[judgement.prompt].append(judgement)
+            elif judgement.answers and is_refusal(judgement.answers[0].text):
+                self._refused.add(_letters(judgement.question))
+            elif judgement.answers:
+                self._ideals.add(_sentences(judgement.answers[0].text))
+
+    def has_said(self, row: RankedCompletions) -> bool:
+        """Whether a rating, comparison or ranking of theirs is one that this row may have been made of; see `is_said_in`."""
+        # One that was imported came without a prompt, and may be of any.
+        near = [*self._votes.get(row.prompt, ()), *(self._votes.get("", ()) if row.prompt else ())]
+        return any(is_said_in(judgement, row) for judgement in near)
+
+    def has_demonstrated(self, row: PromptCompletion) -> bool:
+        """Whether a demonstration of theirs is the one that this row was made of; see `is_demonstrated_in`."""
+        if not is_refusal(row.completion):
+            return _sentences(row.completion) in self._ideals
+        prompt = _letters(row.prompt)
+        return any(question in prompt for question in self._refused)
+
+
 def _sentences(text: str) -> str:
-    return " ".join(" ".join(span.text.split()) for span in split_sentences(strip_citations(text)))
+    # A mark inside a mark leaves a mark: cited anew, it was stripped twice.
+    while (bare := strip_citations(text)) != text:
+        text = bare
+    return " ".join(" ".join(span.text.split()) for span in split_sentences(bare))
 
 
 def _letters(text: str) -> str:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from alignment.judged_rows import Permissions
-from alignment.row_origin import is_demonstrated_in, is_said_in
+from alignment.row_origin import SaidBy
 from alignment.snapshot import LoadedSnapshot
 from chatbot.records import Judgement
 
@@ -38,23 +38,22 @@ def what_is_gone(
     ]
     people = {row.labeler_id for row in rows} | {pair.labeler_id for pair in demonstrated}
     people -= set(permissions.active_user_ids)
-    said: dict[str, list[Judgement]] = defaultdict(list)
-    for judgement in judgements:
-        if not judgement.withdrawn:
-            said[judgement.user_id].append(judgement)
-    votes = [
-        row
-        for row in rows
-        if row.labeler_id not in people and not any(is_said_in(j, row) for j in said[row.labeler_id])
-    ]
+    current = [judgement for judgement in judgements if not judgement.withdrawn]
+    by_person: dict[str, list[Judgement]] = defaultdict(list)
+    for judgement in current:
+        by_person[judgement.user_id].append(judgement)
+    said = {
+        name: SaidBy(by_person[name])
+        for name in {*(row.labeler_id for row in rows), *(pair.labeler_id for pair in demonstrated)}
+    }
+    votes = [row for row in rows if row.labeler_id not in people and not said[row.labeler_id].has_said(row)]
     ideals = [
         pair
         for pair in demonstrated
-        if pair.labeler_id not in people
-        and not any(is_demonstrated_in(j, pair) for j in said[pair.labeler_id])
+        if pair.labeler_id not in people and not said[pair.labeler_id].has_demonstrated(pair)
     ]
     asked = {prompt.question for side in sides for prompt in side.rollouts if prompt.asked}
-    asked -= {judgement.question for of_one in said.values() for judgement in of_one}
+    asked -= {judgement.question for judgement in current}
     shown = _shown(data)
     found = [
         (len(people), "person", "people"),

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from alignment.datasets import DatasetSettings, LoadedSnapshot, build_snapshot, load_snapshot
+from alignment.records import PromptCompletion
+from alignment.row_origin import SaidBy, is_demonstrated_in, is_said_in
 from alignment.snapshot import MANIFEST, hash_rows, manifest_text
 from alignment.snapshot_check import what_is_gone
 from alignment.snapshot_scrub import Deleted, scrub_snapshot
@@ -169,3 +171,27 @@ def test_a_scrub_that_was_killed_is_finished_by_the_next(data: LoadedSnapshot) -
     scrub_snapshot(data.snapshot.path, deleted, at=AT)
 
     assert data.snapshot.hash == load_snapshot(data.snapshot.path).snapshot.scrubs[0].hash_before
+
+
+def test_what_one_person_said_is_found_as_among_everything_said(data: LoadedSnapshot) -> None:
+    """The index says of every row what comparing it with each judgement says."""
+    said = [judgement for judgement in SAID.values() if judgement.user_id == "ana"]
+    index = SaidBy(said)
+    sides = (data.train, data.held_out)
+
+    for row in (row for side in sides for row in side.judgements):
+        theirs = row.labeler_id == "ana"
+        assert (index.has_said(row) and theirs) == any(is_said_in(j, row) for j in said)
+    for pair in (pair for side in sides for pair in side.pairs if pair.origin == "demonstration"):
+        assert index.has_demonstrated(pair) == any(is_demonstrated_in(j, pair) for j in said)
+
+
+def test_a_mark_inside_a_mark_is_no_reason_to_miss_a_demonstration() -> None:
+    """It is stripped twice where it is cited anew."""
+    ideal = make_judgement(PARKING, "demonstration", "Parking permits is arranged by office 2 [[1]2].")
+    row = PromptCompletion(
+        prompt="p", completion="Parking permits is arranged by office 2. [1]", question_id="q",
+        origin="demonstration", labeler_id="ana",
+    )  # fmt: skip
+
+    assert SaidBy([ideal]).has_demonstrated(row)
