@@ -212,7 +212,10 @@ def _row_kl(logits: Tensor, reference_logits: Tensor, temperature: float) -> Ten
     logprobs, expected = (
         (_widened(found) / temperature).log_softmax(dim=-1) for found in (logits, reference_logits)
     )
-    return (logprobs.exp() * (logprobs - expected)).sum(dim=-1).clamp(min=0.0)
+    probabilities = logprobs.exp()
+    # Where the policy puts nothing there is nothing to count, also where the reference puts nothing either.
+    gained = (logprobs - expected).masked_fill(probabilities == 0, 0.0)
+    return (probabilities * gained).sum(dim=-1).clamp(min=0.0)
 
 
 def choice_surprise(logits: Tensor, choices: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ is a successful run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,9 +135,7 @@ class Cycle:
                 self._settings.sft,
                 base_dir=Path(self._world.base().path),
                 rows=data.train.pairs,
-                authors=shares_of_authors(
-                    data.train.pairs, self._settings.raters, self._world.known_raters().teams
-                ),
+                authors=shares_of_authors(data.train.pairs, self._settings.raters, self._teams(data)),
                 held_out=data.held_out.pairs,
                 out_dir=self._run.directory / "sft",
                 progress=self._progress,
@@ -145,6 +143,19 @@ class Cycle:
             )
 
         return self._stage("sft", train)
+
+    def _teams(self, data: LoadedSnapshot) -> Mapping[str, Sequence[str]]:
+        """Groups of those who said something, as they were when the run began: it ends alike however often it is resumed."""
+        people = {pair.labeler_id for pair in data.train.pairs}
+        people |= {row.labeler_id for row in data.train.judgements}
+        return self._finished.once(
+            "teams",
+            lambda: {
+                name: list(groups)
+                for name, groups in self._world.known_raters().teams.items()
+                if name in people
+            },
+        )
 
     def _reward(self, data: LoadedSnapshot, sft: StageResult) -> StageResult:
         if not data.train.judgements:
@@ -161,7 +172,7 @@ class Cycle:
                 sft_dir=sft.path,
                 out_dir=self._run.directory / "reward",
                 progress=self._progress,
-                teams=self._world.known_raters().teams,
+                teams=self._teams(data),
             )
 
         def train_judge() -> StageResult:

@@ -45,7 +45,8 @@ class PpoLimits:
         assert kl is not None
         if not self.first:
             self.first = dict(metrics)
-        over_budget = settings.kl_budget is not None and kl > settings.kl_budget
+        # Written so that a KL that is not a number is over every budget.
+        over_budget = settings.kl_budget is not None and not kl <= settings.kl_budget
         collapsed = (
             settings.entropy_floor is not None
             and entropy < settings.entropy_floor * self.first["objective/entropy"]

@@ -125,7 +125,9 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                     ),
                     "groundedness_gained": round(statistics.mean(r["groundedness_gained"] for r in here), 3),
                     "length_ratio": round(statistics.mean(r["length_ratio"] for r in here), 2),
-                    "win_rate_over_base": round(statistics.mean(r["over_base"]["win_rate"] for r in here), 3),
+                    "win_rate_over_base": round(statistics.mean(r["over_base"]["win_rate"] for r in here), 3)
+                    if all("over_base" in r for r in here)
+                    else None,  # a round that an earlier version played
                     "promoted": sum(r["promoted"] for r in here),
                     "cycle_minutes": round(statistics.mean(r["cycle_minutes"] for r in here), 1),
                     "best_of_4": round(statistics.mean(r["best_of_4"]["win_rate"] for r in here), 3)

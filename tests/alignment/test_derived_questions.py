@@ -52,6 +52,17 @@ def test_sections_of_one_heading_have_keys_of_their_own() -> None:
     assert len({item.answer for item in derived}) == len({item.key for item in derived})
 
 
+def test_headings_that_differ_in_signs_alone_have_keys_of_their_own() -> None:
+    """C++ is not C#."""
+    sections = [
+        ("Style of C++ code", "Use two spaces, always."),
+        ("Style of C# code", "Use four spaces, always."),
+    ]
+    derived = derive_questions([make_document("Code", sections)], phrasings=6, seed=1)
+
+    assert len({item.answer for item in derived}) == len({item.key for item in derived}) == 2
+
+
 def test_a_faq_line_is_a_question_and_the_lines_up_to_the_next_its_answer() -> None:
     """With and without the marks."""
     body = "Q: May I work from abroad?\nA: For ten days a year, yes.\nWho pays for my internet?\nThe company does, up to 30 euros."

@@ -74,6 +74,14 @@ def test_what_a_policy_moved_to_undrawn_tokens_is_in_the_full_kl() -> None:
     assert float(full) > 0.5
 
 
+def test_tokens_that_neither_model_can_write_cost_nothing() -> None:
+    """Logits of minus infinity, as of masked tokens, are no reason for a KL that is not a number."""
+    logits = torch.tensor([[[2.0, 1.0, float("-inf")]]])
+
+    assert not vocabulary_kl(logits, logits, 1.0).any()
+    assert torch.isfinite(vocabulary_kl(logits, torch.tensor([[[0.0, 1.0, float("-inf")]]]), 1.0)).all()
+
+
 def test_the_full_kl_is_what_the_drawn_tokens_give_on_average() -> None:
     """Over all tokens of a small vocabulary, weighted by how often the policy draws them."""
     logits, reference = torch.randn(2, 1, 1, 7, generator=torch.Generator().manual_seed(3)).unbind()

@@ -29,7 +29,7 @@ def test_a_step_at_a_limit_goes_on(limits: PpoLimits, within: dict[str, float]) 
     assert not limits.crossed(measured(**within), 1)
 
 
-@pytest.mark.parametrize("beyond", [{"kl": 4.1}, {"entropy": 0.09}, {"refusals": 0.41}])
+@pytest.mark.parametrize("beyond", [{"kl": float("nan")}, {"kl": 4.1}, {"entropy": 0.09}, {"refusals": 0.41}])
 def test_a_step_beyond_a_limit_ends_the_run(limits: PpoLimits, beyond: dict[str, float]) -> None:
     """The KL to the reference, the entropy against the first step's, the refusals above the first step's."""
     assert limits.crossed(measured(**beyond), 1)
