@@ -439,18 +439,25 @@ def _die_in(stage: str) -> Callable[[StageProgress], None]:
 
 
 def test_a_killed_run_goes_on_with_the_settings_and_the_parent_it_began_with(services: Services) -> None:
-    """Its overrides are forgotten and another policy is promoted meanwhile; both are as at the beginning."""
+    """Its overrides are forgotten, another policy is promoted and people change departments meanwhile; all is as at the beginning."""
     other = _train(services, *LENIENT, kind="sft")
+    author = next(services.feedback.current(kinds=["demonstration"])).user_id
+    services.accounts.set_groups(author, ["sales"])
     with pytest.raises(KeyboardInterrupt):
-        _train(services, *LENIENT, "sft.max_steps=3", kind="sft", progress=_die_in("sft"))
+        _train(
+            services, *LENIENT, "sft.max_steps=3", "snapshot.held_out_share=0", kind="sft", progress=_die_in("sft")
+        )  # fmt: skip
     run = services.runs.list(1)[0]
     services.promote(str(other.policy_id), actor="ops")
+    services.accounts.set_groups(author, ["support"])
     with services.db.write() as connection:
         connection.execute(runs.update().where(runs.c.id == run.id).values(settings={}))
     policy = services.registry.get(str(services.resume_run(run.id).policy_id))
 
     assert (3, 3.0) == (policy.manifest["settings"]["sft"]["max_steps"], policy.metrics["n_steps"])
     assert "base" == policy.parent
+    teams = json.loads((run.directory / "teams" / "done.json").read_text("utf-8"))
+    assert ["sales"] == teams[author]
 
 
 def test_a_killed_run_goes_on_in_a_home_that_was_moved(tiny: Path) -> None:
