@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from knowledge_base.errors import StorageError
-
-log = structlog.get_logger(__name__)
+from knowledge_base.traces import Traces
 
 metadata = sa.MetaData(
     naming_convention={
@@ -91,6 +89,7 @@ class Database:
         """
         self.url = url
         self.engine = _make_engine(url)
+        self._traces = Traces(self.engine)
 
     @property
     def is_sqlite(self) -> bool:
@@ -119,22 +118,19 @@ class Database:
     def leave_no_trace(self, *, rewrite: bool = False) -> None:
         """Take what was deleted out of SQLite's files too, where copies of old pages lie; PostgreSQL's own vacuum does that there.
 
+        The deletion itself is done by then: what cannot be done now is noted beside the file for `remove_traces`, and no error.
+
         Args:
             rewrite: Write the whole file anew, which also reaches what lay in it before deletions were overwritten: seconds for a large one.
-
-        Raises:
-            StorageError: the database is locked for too long, or there is no space for the new file.
         """
-        if not self.is_sqlite:
-            return
-        with self.read() as connection:
-            if rewrite:
-                connection.exec_driver_sql("VACUUM")
-            # The write-ahead log holds pages as they were until it is emptied; the file itself is right from here on.
-            is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-        if is_busy:
-            # A long reader holds it; the next writer's checkpoint, or the last process that closes, empties it.
-            log.warning("write_ahead_log_not_emptied", reason="another process reads")
+        if self.is_sqlite:
+            with self._translate_errors():
+                self._traces.leave(rewrite=rewrite)
+
+    def remove_traces(self) -> bool:
+        """Do what `leave_no_trace` could not, in this process or another. Returns whether there was something to do."""
+        with self._translate_errors():
+            return self.is_sqlite and self._traces.make_good()
 
     def dispose(self) -> None:
         """Close all pooled connections."""

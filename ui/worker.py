@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 2.0
 """How often an idle lane looks for work."""
 HEARTBEAT_SECONDS = 5.0
+TRACES_SECONDS = 60.0
+"""How often an idle worker takes out of the database's files what a deletion had to leave in them."""
 STALE_AFTER = timedelta(seconds=60)
 """A running job that has been silent for so long belongs to a dead worker."""
 SCHEDULER = "scheduler"
@@ -60,6 +63,7 @@ class Worker:
         self._id = f"{os.uname().nodename}-{os.getpid()}-{new_id()[:6]}"
         self._stop = threading.Event()
         self._crash: Exception | None = None
+        self._traces_at = float("-inf")
 
     def stop(self) -> None:
         """Finish the present step's job, then stop. A training run stops at its next report and is resumed later."""
@@ -114,9 +118,13 @@ class Worker:
                 self._stop.wait(POLL_SECONDS)
 
     def ingest_step(self) -> bool:
-        """Take back jobs of dead workers, then ingest one upload."""
+        """Take back jobs of dead workers, then ingest one upload; with nothing to ingest, remove what deletions left behind."""
         self._services.jobs.requeue_stale(self._stale_after, spare=self._is_asleep)
-        return self._work_on(INGEST_JOB, self._ingest, afterwards=self._discard_upload)
+        worked = self._work_on(INGEST_JOB, self._ingest, afterwards=self._discard_upload)
+        if not worked and time.monotonic() - self._traces_at >= TRACES_SECONDS:
+            self._traces_at = time.monotonic()
+            self._services.db.remove_traces()
+        return worked
 
     def _is_asleep(self, job: Job) -> bool:
         # The lock on its run says more than its silence: a process that was stopped, or a laptop that slept, goes on.

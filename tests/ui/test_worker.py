@@ -14,7 +14,7 @@ from alignment.records import CycleResult, ProgressFn, StageProgress
 from alignment.tables import schedules
 from chatbot.records import JudgedAnswer, Judgement, User
 from chatbot.tables import judgements
-from knowledge_base.database import new_id, now
+from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import UsageError
 from knowledge_base.jobs import JobQueue
 from knowledge_base.records import Job
@@ -506,3 +506,16 @@ def test_jobs_survive_in_the_home(services: Services, page_home: Path) -> None:
 
     with open_services(page_home) as others:
         assert "queued" == others.jobs.get(job.id).state
+
+
+def test_an_idle_worker_removes_what_deletions_left_behind(
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a minute, because whatever is in the way may be so for long."""
+    asked: list[None] = []
+    monkeypatch.setattr(Database, "remove_traces", lambda _: asked.append(None))
+
+    for _ in range(3):
+        worker.ingest_step()
+
+    assert len(asked) == 1
