@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from chatbot import tables
-from chatbot.erasure import erase_account, lock_user, unknown_user
+from chatbot.erasure import check_not_last_admin, erase_account, lock_user, unknown_user
 from chatbot.passwords import Passwords
 from chatbot.records import Role, User
 from knowledge_base.database import Database, UtcDateTime, new_id, now
@@ -153,8 +153,11 @@ class Accounts:
 
         Raises:
             NotFoundError: there is no such user.
+            UsageError: it is the last administrator.
         """
         with self._db.write() as connection:
+            if not _is_disabled(connection, user_id):
+                check_not_last_admin(connection, user_id)
             end_sessions(connection, user_id)
             # The first time stays: it tells since when the person is gone.
             first = sa.func.coalesce(tables.users.c.disabled_at, sa.literal(self._clock(), UtcDateTime))
@@ -178,10 +181,13 @@ class Accounts:
 
         Raises:
             NotFoundError: there is no such user.
-            UsageError: there is no such role.
+            UsageError: there is no such role, or it is the last administrator.
         """
+        wanted = check_role(role)
         with self._db.write() as connection:
-            _update(connection, user_id, role=check_role(role))
+            if wanted != "admin":
+                check_not_last_admin(connection, user_id)
+            _update(connection, user_id, role=wanted)
         return self.get(user_id)
 
     def set_groups(self, user_id: str, groups: Iterable[str]) -> User:
@@ -273,6 +279,12 @@ def end_sessions(connection: Connection, user_id: str) -> None:
 
 def _named(name: str) -> sa.ColumnElement[bool]:
     return sa.func.lower(tables.users.c.name) == name.lower()
+
+
+def _is_disabled(connection: Connection, user_id: str) -> bool:
+    users = tables.users
+    at = connection.execute(sa.select(users.c.disabled_at).where(users.c.id == user_id)).scalar_one_or_none()
+    return at is not None
 
 
 def _update(connection: Connection, user_id: str, **values: object) -> None:

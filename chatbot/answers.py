@@ -26,9 +26,11 @@ from chatbot.answer_json import (
     sampling_from_json,
     sampling_to_json,
 )
+from chatbot.erasure import DOCUMENT_GONE, erase_answer_words
 from chatbot.records import Answer, Citation, GroundingReport, Sampling
 from knowledge_base.database import Database, now
 from knowledge_base.errors import NotFoundError, UsageError
+from knowledge_base.tables import documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class AnswerStore:
         *,
         earlier_answer_ids: Sequence[str] = (),
     ) -> StoredAnswer:
-        """Keep an answer.
+        """Keep an answer; without its words if a document that it rests on was deleted while it was written.
 
         Args:
             answer: As shown.
@@ -108,6 +110,8 @@ class AnswerStore:
                 raise UsageError(f"answer {answer.id} is already stored: answers do not change")
             earlier = [_load(connection, answer_id, None) for answer_id in dict.fromkeys(earlier_answer_ids)]
             connection.execute(sa.insert(tables.answers).values(_to_row(answer, user_id, surface, earlier)))
+            if _rests_on_what_is_gone(connection, answer, earlier):
+                erase_answer_words(connection, answer.id)
             return _load(connection, answer.id, None)
 
     def get(self, answer_id: str, user_id: str | None = None) -> StoredAnswer:
@@ -196,6 +200,19 @@ def _load(connection: Connection, answer_id: str, user_id: str | None) -> Stored
             f"there is no answer {answer_id[:80]!r}: use the answer_id that came with the answer"
         )
     return _from_row(row)
+
+
+def _rests_on_what_is_gone(connection: Connection, answer: Answer, earlier: Sequence[StoredAnswer]) -> bool:
+    """Whether the prompt shows what has been deleted since it was made."""
+    read = {sentence.passage.document_id for sentence in answer.prepared.evidence}
+    # Locked where rows can be: a deletion that comes now waits, and then finds the answer.
+    known = sa.select(documents.c.id).where(documents.c.id.in_(read)).with_for_update(read=True)
+    if read and len(connection.execute(known).all()) < len(read):
+        return True
+    # An earlier answer whose text went before this question was asked is in the prompt without it.
+    shown = [message.content for message in answer.prepared.messages if message.role == "assistant"]
+    repeated = earlier[-len(shown) :] if shown else []
+    return sum(before.text == DOCUMENT_GONE for before in repeated) > shown.count(DOCUMENT_GONE)
 
 
 def _to_row(

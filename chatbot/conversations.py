@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from chatbot import tables
+from chatbot.erasure import DOCUMENT_GONE
 from chatbot.prompt import Message, strip_citations
 from knowledge_base.database import Database, new_id, now
 from knowledge_base.errors import NotFoundError, UsageError
@@ -244,6 +245,8 @@ class ConversationStore:
         self, connection: Connection, conversation_id: str, role: str, content: str, answer_id: str | None
     ) -> StoredMessage:
         messages = tables.messages
+        if answer_id is not None and _has_lost_its_text(connection, answer_id):
+            content = DOCUMENT_GONE
         added = connection.execute(
             sa.insert(messages)
             .values(
@@ -256,6 +259,13 @@ class ConversationStore:
             .returning(messages)
         ).one()
         return _message(added)
+
+
+def _has_lost_its_text(connection: Connection, answer_id: str) -> bool:
+    # Its document may have been deleted between the writing of the answer and this message of it.
+    answers = tables.answers
+    statement = sa.select(answers.c.text).where(answers.c.id == answer_id).with_for_update(read=True)
+    return connection.execute(statement).scalar_one_or_none() == DOCUMENT_GONE
 
 
 def _own(connection: Connection, user_id: str, conversation_id: str) -> Row[Any]:

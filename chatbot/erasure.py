@@ -35,21 +35,20 @@ def unknown_user(user_id: str) -> NotFoundError:
 
 
 def check_not_last_admin(connection: Connection, user_id: str) -> None:
-    """Make sure that somebody can still administrate when this account is gone.
+    """Make sure that somebody can still administrate without this account; one that is no administrator's may always go.
 
     Raises:
-        UsageError: this is the only account in the role `admin` that is not disabled.
+        UsageError: this is an administrator, and no other one is left who is not disabled.
     """
     users = tables.users
     admins = connection.execute(
-        sa.select(users.c.id, users.c.name)
-        .where(users.c.role == "admin", users.c.disabled_at.is_(None))
-        .with_for_update()
+        # In one order, so that two who do this at once wait for each other and never for ever.
+        sa.select(users).where(users.c.role == "admin").order_by(users.c.id).with_for_update()
     ).all()
-    if [row.id for row in admins] == [user_id]:
-        raise UsageError(
-            f"{admins[0].name} is the last administrator: make somebody else one first, then delete the account"
-        )
+    name = next((row.name for row in admins if row.id == user_id), None)
+    if name is not None and all(row.id == user_id or row.disabled_at is not None for row in admins):
+        # One who is disabled already too: two who delete each other at once are both disabled before either is gone.
+        raise UsageError(f"{name} is the last administrator: make or enable another one first")
 
 
 def erase_account(connection: Connection, user_id: str) -> str:
@@ -90,6 +89,11 @@ def erase_document_words(connection: Connection, document_id: str) -> int:
     _erase_words(connection, rests, text=DOCUMENT_GONE, keep_documents=True)
     connection.execute(sa.delete(tables.judgements).where(_rests_on(tables.judgements, document_id)))
     return len(ids)
+
+
+def erase_answer_words(connection: Connection, answer_id: str) -> None:
+    """Take the words out of one answer, as of one that rested on a deleted document."""
+    _erase_words(connection, tables.answers.c.id == answer_id, text=DOCUMENT_GONE, keep_documents=True)
 
 
 def _rests_on(table: sa.Table, document_id: str) -> sa.ColumnElement[bool]:

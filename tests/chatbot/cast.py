@@ -12,6 +12,8 @@ from chatbot.records import Answer, Citation, EvidenceSentence, GroundingReport,
 from knowledge_base.database import Database, new_id
 from knowledge_base.records import Passage
 
+DOCUMENTS = ("d1", "d2", "d9", "secret")
+"""That the database of the tests knows."""
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 
 

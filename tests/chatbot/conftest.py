@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-import knowledge_base.tables  # noqa: F401 -- declares its tables on the shared metadata
+import knowledge_base.tables as kb_tables
 from knowledge_base.database import Database, metadata, sqlite_url
-from tests.chatbot.cast import Clock
+from tests.chatbot.cast import DOCUMENTS, START, Clock
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "tacit.db"
     database = Database(sqlite_url(path))
     metadata.create_all(database.engine)
+    _add_documents(database)
     database.dispose()
     return path
 
@@ -34,8 +36,35 @@ def db(tmp_path: Path, empty_database: Path) -> Iterator[Database]:
     if url is not None:
         metadata.drop_all(database.engine)
         metadata.create_all(database.engine)
+        _add_documents(database)
     yield database
     database.dispose()
+
+
+def _add_documents(database: Database) -> None:
+    """Those that answers in these tests rest on; without words, because they are read by nobody."""
+    collection = {"id": "handbook", "name": "handbook", "is_open": True, "created_at": START}
+    with database.write() as connection:
+        connection.execute(sa.insert(kb_tables.collections).values(collection))
+        rows = [
+            {
+                "id": document_id,
+                "collection_id": "handbook",
+                "path": f"{document_id}.md",
+                "title": "",
+                "media_type": "text/markdown",
+                "content_hash": "",
+                "size_bytes": 0,
+                "text": "",
+                "sections": [],
+                "metadata": {},
+                "pipeline_version": "",
+                "created_at": START,
+                "updated_at": START,
+            }
+            for document_id in DOCUMENTS
+        ]
+        connection.execute(sa.insert(kb_tables.documents), rows)
 
 
 @pytest.fixture

@@ -181,3 +181,25 @@ def test_password_settings_name_the_bad_value() -> None:
     """Construction fails, not the first sign-in."""
     with pytest.raises(ValueError, match="memory_kib=4"):
         PasswordSettings(memory_kib=4)
+
+
+def test_the_last_administrator_is_neither_disabled_nor_given_another_role(accounts: Accounts) -> None:
+    """As with deleting: nobody could undo it on the pages."""
+    olga = accounts.add("olga", role="admin")
+    for change in (lambda: accounts.disable(olga.id), lambda: accounts.set_role(olga.id, "employee")):
+        with pytest.raises(UsageError, match="olga is the last administrator"):
+            change()
+
+    assert ("admin", None) == (accounts.get(olga.id).role, accounts.get(olga.id).disabled_at)
+
+
+def test_two_administrators_who_were_both_disabled_are_not_both_deleted(
+    accounts: Accounts, db: Database, clock: Clock
+) -> None:
+    """As when each deletes the other at once: deleting begins with disabling."""
+    pair = [accounts.add(name, role="admin") for name in ("olga", "oleg")]
+    with db.write() as connection:
+        connection.execute(sa.update(tables.users).values(disabled_at=clock.at))
+    for user in pair:
+        with pytest.raises(UsageError, match="is the last administrator"):
+            accounts.delete(user.id)

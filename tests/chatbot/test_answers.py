@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import sqlalchemy as sa
 
 from chatbot.answers import AnswerStore
+from chatbot.conversations import ConversationStore
+from chatbot.erasure import DOCUMENT_GONE, erase_document_words
+from chatbot.prompt import Message
 from chatbot.records import GroundingReport
 from knowledge_base.database import Database
 from knowledge_base.errors import NotFoundError, UsageError
+from knowledge_base.tables import documents
 from tests.chatbot.cast import START, Clock, add_user, make_answer, make_citation, make_passage
 
 
@@ -128,3 +135,46 @@ def test_recent_answers_come_newest_first(answers: AnswerStore, clock: Clock) ->
 
     assert newest == answers.recent(1)[0]
     assert [newest] == list(answers.recent(policy_id="ppo-1"))
+
+
+def _delete_document(db: Database, document_id: str) -> None:
+    with db.write() as connection:
+        erase_document_words(connection, document_id)
+        connection.execute(sa.delete(documents).where(documents.c.id == document_id))
+
+
+def test_an_answer_written_while_its_document_was_deleted_has_no_words(
+    answers: AnswerStore, db: Database
+) -> None:
+    """It is kept as the deletion would have left it, and the conversation shows as much."""
+    alice, answer = add_user(db), make_answer()
+    _delete_document(db, "d1")
+
+    stored = answers.save(answer, alice.id, "chat")
+    conversations = ConversationStore(db)
+    conversation = conversations.create(alice.id)
+    shown = conversations.append_answer(alice.id, conversation.id, answer.text, answer.id)
+
+    assert (DOCUMENT_GONE, DOCUMENT_GONE) == (stored.text, shown.content)
+    assert ("", "", (), (), ("d1",)) == (
+        stored.prompt, stored.completion, stored.evidence, stored.citations, stored.document_ids,
+    )  # fmt: skip
+    assert stored.grounding is not None
+    assert () == tuple(stored.grounding.dropped)
+
+
+@pytest.mark.parametrize(
+    ("shown", "kept"), [("You get 25 days.", DOCUMENT_GONE), (DOCUMENT_GONE, "You get 25 days [1].")]
+)
+def test_a_follow_up_loses_its_words_only_if_it_was_asked_before_the_deletion(
+    shown: str, kept: str, answers: AnswerStore, db: Database
+) -> None:
+    """Afterwards the prompt repeats nothing of the document, and the conversation may go on."""
+    first = make_answer(evidence_from=[make_passage("d2")])
+    answers.save(first, None, "chat")
+    follow_up = make_answer()
+    messages = [Message(role="user", content="How many?"), Message(role="assistant", content=shown)]
+    follow_up = replace(follow_up, prepared=replace(follow_up.prepared, messages=messages))
+    _delete_document(db, "d2")
+
+    assert kept == answers.save(follow_up, None, "chat", earlier_answer_ids=[first.id]).text
