@@ -106,15 +106,24 @@ class RunHolds:
         connection.execute(sa.update(runs).where(runs.c.id == row.id).values(values))
 
     def _is_dead(self, holder: Lease, lock: RunLock) -> bool:
-        return lock.has_signed(holder.token) or self._clock() - holder.beat >= SILENT_AFTER
+        return lock.has_signed(holder.token) or self._is_silent(holder)
 
-    def is_abandoned(self, run: Run, lock: RunLock) -> bool:
-        """Whether nobody works on a run; asked while nobody holds the lock of its folder."""
+    def _is_silent(self, holder: Lease) -> bool:
+        return self._clock() - holder.beat >= SILENT_AFTER
+
+    def is_abandoned(self, run: Run, lock: RunLock | None) -> bool:
+        """Whether nobody works on a run; asked while nobody holds the lock of its folder.
+
+        Args:
+            run: Which, as its row says.
+            lock: Of its folder; None where it cannot be looked at, so that only silence tells.
+        """
         holder = Lease.of(run.progress)
         if holder is not None:
-            return self._is_dead(holder, lock)
+            return self._is_dead(holder, lock) if lock else self._is_silent(holder)
         # Not taken yet, or let go. Without its folder here it is another machine's, which gets a moment to take it up.
-        return run.directory.is_dir() or self._clock() - (run.started_at or run.created_at) >= SILENT_AFTER
+        is_here = lock is not None and run.directory.is_dir()
+        return is_here or self._clock() - (run.started_at or run.created_at) >= SILENT_AFTER
 
     def is_own(self, row: sa.Row[Any]) -> bool:
         """Whether the row bears this process's token; a run that nobody holds is everybody's."""

@@ -12,12 +12,15 @@ else took the run, it finds another token at its next report, and stops. Knows n
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from knowledge_base.errors import StorageError
 
 LOCK_FILE = "lock"
 BEAT_SECONDS = 5.0
@@ -45,6 +48,10 @@ class Lease:
         return {"lease": self.token, "beat": self.beat.isoformat()}
 
 
+LOOK_SECONDS = 0.02
+"""How often a lock that somebody else holds is tried again."""
+
+
 class RunLock:
     """The lock file of a run's folder."""
 
@@ -53,24 +60,61 @@ class RunLock:
         self._file = directory / LOCK_FILE
 
     @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Try to hold the lock while the block lasts; whether it is held. Without a folder there is nothing to hold, and nobody does."""
+    def held(self, *, patience: float = 0.0) -> Iterator[bool]:
+        """Try to hold the lock while the block lasts; whether it is held. Without a folder there is nothing to hold, and nobody does.
+
+        Args:
+            patience: Seconds to go on trying for.
+
+        Raises:
+            StorageError: this user may not write the file.
+        """
         if not self._file.parent.is_dir():
             yield True
             return
-        with self._file.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        with self._translate_errors():
+            file = self._file.open("a")
+        with file:
+            with self._translate_errors():
+                is_held = _lock(file, time.monotonic() + patience)
+            yield is_held
 
     def sign(self, token: str) -> None:
-        """Leave a token: its holder worked in this folder."""
-        with self._file.open("a", encoding="utf-8") as file:
+        """Leave a token: its holder worked in this folder.
+
+        Raises:
+            StorageError: this user may not write the file.
+        """
+        with self._translate_errors(), self._file.open("a", encoding="utf-8") as file:
             file.write(f"{token}\n")
 
     def has_signed(self, token: str) -> bool:
-        """Whether the holder of a token worked in this folder."""
-        return self._file.is_file() and token in self._file.read_text("utf-8").split()
+        """Whether the holder of a token worked in this folder.
+
+        Raises:
+            StorageError: this user may not read the file.
+        """
+        with self._translate_errors():
+            return self._file.is_file() and token in self._file.read_text("utf-8").split()
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"the lock {self._file} cannot be used ({error.strerror or error}): "
+                f"give it to the user that runs the server, `chown -R USER {self._file.parent}`"
+            ) from error
+
+
+def _lock(file: IO[str], until: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOOK_SECONDS)
+        else:
+            return True

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import Connection
 
 from alignment.records import GateResult, Run, StageProgress
@@ -25,10 +26,14 @@ from alignment.run_lease import RunLock
 from alignment.run_scrub import without_examples
 from alignment.tables import runs
 from knowledge_base.database import Database, new_id, now
-from knowledge_base.errors import NotFoundError, UsageError
+from knowledge_base.errors import NotFoundError, StorageError, UsageError
+
+log = structlog.get_logger(__name__)
 
 ACTIVE_STATES = ("queued", "running")
 RESUMABLE_STATES = ("failed", "cancelled", *ACTIVE_STATES)
+PATIENCE_SECONDS = 1.0
+"""How long whoever wants to work on a run tries for its lock: those who only look at the run hold it for a moment too."""
 
 
 class RunStore:
@@ -136,11 +141,12 @@ class RunStore:
         Raises:
             NotFoundError: there is no such run.
             UsageError: another process works on it.
+            StorageError: this user may not write its lock.
         """
         directory = self.get(run_id).directory
         directory.mkdir(parents=True, exist_ok=True)
         lock = RunLock(directory)
-        with lock.held() as is_held:
+        with lock.held(patience=PATIENCE_SECONDS) as is_held:
             if not is_held:
                 raise held_elsewhere(run_id)
             self._holds.take(run_id, lock)
@@ -153,14 +159,12 @@ class RunStore:
     def is_worked_on(self, run_id: str) -> bool:
         """Whether a living process works on this run, or one elsewhere that was heard of in the last minute."""
         run = self.get(run_id)
-        lock = RunLock(run.directory)
-        with lock.held() as is_free:
+        with _seen(run.directory) as (is_free, lock):
             return not is_free or not self._holds.is_abandoned(run, lock)
 
     def fail_abandoned(self, run_id: str, reason: str) -> bool:
         """Record that a run cannot go on unless somebody works on it. Returns whether it did."""
-        lock = RunLock(self._directory / run_id)
-        with lock.held() as is_free, self._database.write() as connection:
+        with _seen(self._directory / run_id) as (is_free, lock), self._database.write() as connection:
             row = locked(connection, run_id)
             if (
                 not is_free
@@ -188,6 +192,14 @@ class RunStore:
     def note_feedback(self, run_id: str, until: datetime) -> None:
         """Remember the newest judgement in the run's snapshot."""
         self._update(run_id, feedback_until=until)
+
+    def check_own(self, connection: Connection, run_id: str) -> None:
+        """Make sure, in the caller's transaction, that the run goes on and is this process's.
+
+        Raises:
+            RunCancelled: the run was cancelled, or taken over.
+        """
+        self._holds.own(connection, run_id)
 
     def note_promotion(self, connection: Connection, run_id: str) -> None:
         """Remember that the run's policy serves, in the transaction that lets it: a cancelled run promotes nothing, one that has promoted ends well.
@@ -283,3 +295,16 @@ class RunStore:
         values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's documented public name for it
         # Where the home lies now, which is not where it lay when the run was made if it was moved or restored.
         return Run(**(values | {"directory": self._directory / values["id"]}))
+
+
+@contextmanager
+def _seen(directory: Path) -> Iterator[tuple[bool, RunLock | None]]:
+    """Look at the lock of a run's folder: whether it is free, and the lock; None where this user may not, and the lease alone tells."""
+    lock = RunLock(directory)
+    with ExitStack() as stack:
+        try:
+            found: tuple[bool, RunLock | None] = stack.enter_context(lock.held()), lock
+        except StorageError as error:
+            log.warning("run_lock_not_seen", error=str(error))
+            found = True, None
+        yield found

@@ -92,8 +92,12 @@ class PolicyRegistry:
                     change_row(connection, row.id, path=str(place))
                 log.info("policy_relocated", policy_id=row.id)
 
-    def add(self, version: PolicyVersion) -> None:
+    def add(self, version: PolicyVersion, *, within: Callable[[Connection], None] | None = None) -> None:
         """Register a candidate (or an already rejected one).
+
+        Args:
+            version: As it is to stand; never changed.
+            within: Called in the transaction; what it raises leaves everything as it is.
 
         Raises:
             UsageError: the id breaks the rules or exists, the parent is unknown, or the state is one only promotion gives.
@@ -107,6 +111,8 @@ class PolicyRegistry:
         exists = UsageError(f"policy {version.id!r} exists: policies do not change, choose a new id")
         try:
             with self._db.write() as connection:
+                if within is not None:
+                    within(connection)
                 if find_row(connection, version.id) is not None:
                     raise exists
                 if version.parent is not None and find_row(connection, version.parent) is None:

@@ -124,7 +124,11 @@ class ProductWorld:
         return self._services.assistant.finish(prepared, completion, generator, sampling)
 
     def publish(self, policy: PolicyVersion, source: Path) -> PolicyVersion:
-        """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is."""
+        """Copy weights into an immutable bundle and register the policy; one that is registered already is returned as it is.
+
+        Raises:
+            RunCancelled: the run was cancelled meanwhile, or taken over; nothing is registered.
+        """
         try:
             return self._services.registry.get(policy.id)
         except NotFoundError:
@@ -149,8 +153,21 @@ class ProductWorld:
                 delete_bundle(staging)
             raise
         registered = dataclasses.replace(policy, path=str(directory), manifest=manifest)
-        self._services.registry.add(registered)
+        self._register(registered)
         return registered
+
+    def _register(self, policy: PolicyVersion) -> None:
+        runs = self._services.runs
+        try:
+            # In one transaction: a deletion stops the run and marks its policies, and would not know of one that comes later.
+            self._services.registry.add(
+                policy, within=lambda connection: runs.check_own(connection, self._run_id)
+            )
+        except RunCancelled:
+            # Where another process took the run over, the bundle may be that one's by now.
+            if runs.get(self._run_id).state == "cancelled":
+                delete_bundle(Path(policy.path))
+            raise
 
     def promote(self, policy_id: str) -> None:
         """Let it serve, unless the run was cancelled: both in one transaction."""

@@ -1,19 +1,22 @@
 """Runs as rows."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import alignment.run_lease
 import alignment.tables
 import chatbot.tables
 from alignment.errors import RunCancelled
 from alignment.records import StageProgress
-from alignment.run_lease import SILENT_AFTER
+from alignment.run_lease import SILENT_AFTER, RunLock
 from alignment.runs import RunStore
 from knowledge_base.database import Database, metadata, now
-from knowledge_base.errors import NotFoundError, UsageError
+from knowledge_base.errors import NotFoundError, StorageError, UsageError
 
 assert alignment.tables.runs is not None  # the imports declare the tables
 assert chatbot.tables.users is not None
@@ -317,3 +320,53 @@ def test_what_cycles_found_of_a_person_and_wrote_down_of_questions_can_go(store:
         "raters": [{"labeler_id": "bo"}],
         "gates": {"suites": [suite], "parent_id": "base"},
     } == store.get(run.id).metrics
+
+
+def test_whoever_only_looks_at_a_run_keeps_nobody_from_it(store: RunStore) -> None:
+    """The lock is held for a moment then; work waits for that moment."""
+    run = store.create("cycle", {})
+    looking = RunLock(run.directory).held()
+    assert looking.__enter__()
+    end = threading.Timer(0.2, looking.__exit__, (None, None, None))
+    end.start()
+    with store.working_on(run.id):
+        assert store.is_worked_on(run.id)
+    end.join()
+
+
+@pytest.fixture
+def denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock files belong to root, after `sudo tacit train`."""
+    real = Path.open
+
+    def open_file(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == alignment.run_lease.LOCK_FILE:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
+
+
+@pytest.mark.usefixtures("denied")
+def test_a_lock_that_may_not_be_opened_is_named(store: RunStore) -> None:
+    """With what to do, in one line."""
+    run = store.create("cycle", {})
+    with pytest.raises(StorageError, match=r"/lock cannot be used .*chown"), store.working_on(run.id):
+        pass
+
+
+def test_a_lock_that_may_not_be_opened_leaves_the_lease_to_tell(
+    database: Database, tmp_path: Path, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    """Whoever holds the run is given up after a minute of silence, and no sooner."""
+    owner, other = (RunStore(database, tmp_path, clock=clock) for _ in range(2))
+    run = owner.create("cycle", {})
+    with owner.working_on(run.id):
+        owner.start(run.id)
+        request.getfixturevalue("denied")
+        assert other.is_worked_on(run.id)
+        assert not other.fail_abandoned(run.id, "gone")
+        clock.time += SILENT_AFTER
+
+        assert not other.is_worked_on(run.id)
+        assert other.fail_abandoned(run.id, "gone")
