@@ -24,6 +24,8 @@ def is_said_in(judgement: Judgement, row: RankedCompletions) -> bool:
         return False
     if not row.ranking and judgement.kind != "rating" and not judgement.both_bad:
         return False  # that both are bad says of each that it is
+    if not row.ranking and row.label is not (judgement.label if judgement.kind == "rating" else False):
+        return False  # the same answer, said something else of
     if row.ranking and judgement.kind == "rating":
         return False
     return {answer.text for answer in judgement.answers}.issuperset(row.completions)

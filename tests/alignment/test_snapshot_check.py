@@ -40,8 +40,9 @@ SAID: dict[str, Judgement] = {
 
 def _build(folder: Path, **changes: Any) -> LoadedSnapshot:
     arguments: dict[str, Any] = {"settings": DatasetSettings(held_out_share=0.4, unanswerable_share=0.3)}
+    judgements = changes.pop("judgements", list(SAID.values()))
     snapshot = build_snapshot(
-        list(SAID.values()), COMPANY, prepare=WordRetrieval(COMPANY), render=render, permissions=allow(COMPANY),
+        judgements, COMPANY, prepare=WordRetrieval(COMPANY), render=render, permissions=allow(COMPANY),
         out_dir=folder, seed=1, **(arguments | changes),
     )  # fmt: skip
     return load_snapshot(snapshot.path)
@@ -84,6 +85,15 @@ def test_each_kind_of_judgement_is_missed_when_it_is_taken_back(
     withdrawn = replace(SAID[name], withdrawn=True)
 
     assert [said] == what_is_gone(data, [*left, withdrawn], allow(COMPANY))
+
+
+def test_both_bad_of_an_answer_is_not_the_thumb_up_that_it_got(tmp_path: Path) -> None:
+    """The same person may have said both: each row goes with what it was made of."""
+    up = make_judgement(BADGES, "rating", "Ask Ana.", n=9)
+    data = _build(tmp_path, judgements=[up, SAID["both bad"]])
+
+    assert ["1 judgement"] == what_is_gone(data, [SAID["both bad"]], allow(COMPANY))
+    assert ["3 judgements"] == what_is_gone(data, [up], allow(COMPANY))
 
 
 def test_an_edited_document_that_keeps_its_id_is_noticed(data: LoadedSnapshot) -> None:
