@@ -31,6 +31,9 @@ from knowledge_base.errors import NotFoundError, StorageError, UsageError
 log = structlog.get_logger(__name__)
 
 ACTIVE_STATES = ("queued", "running")
+CANCELLED_BY_PERSON = "cancelled by a person"
+CANCELLED_BY_DELETION = "something that it learned from was deleted or taken back"
+"""Why a run was cancelled that did nothing wrong: its schedule does not take it for a failure."""
 RESUMABLE_STATES = ("failed", "cancelled", *ACTIVE_STATES)
 PATIENCE_SECONDS = 1.0
 """How long whoever wants to work on a run tries for its lock: those who only look at the run hold it for a moment too."""
@@ -241,8 +244,12 @@ class RunStore:
                 ended = {"state": "failed", "reason": reason, "finished_at": self._clock()}
                 connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
 
-    def cancel(self, run_id: str) -> Run:
+    def cancel(self, run_id: str, *, reason: str = CANCELLED_BY_PERSON) -> Run:
         """Ask a queued or running run to stop; it keeps its checkpoints and can be resumed. Needs nobody who works on it.
+
+        Args:
+            run_id: Which.
+            reason: Why, for who looks at the run.
 
         Raises:
             NotFoundError: there is none of this id.
@@ -257,7 +264,7 @@ class RunStore:
                 raise UsageError(
                     f"run {run_id} has promoted its policy already: `tacit policies rollback` goes back to the one before"
                 )
-            ended = {"state": "cancelled", "reason": "cancelled by a person", "finished_at": self._clock()}
+            ended = {"state": "cancelled", "reason": reason, "finished_at": self._clock()}
             connection.execute(sa.update(runs).where(runs.c.id == run_id).values(ended))
         return self.get(run_id)
 

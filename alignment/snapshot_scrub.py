@@ -7,7 +7,7 @@ still be compared on what was held out; and different from editing it in silence
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,19 @@ from alignment.snapshot import (
 )
 from chatbot.durable_files import written_atomically
 from chatbot.records import Judgement
+from knowledge_base.errors import StorageError
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a damaged file of a snapshot raises."""
+
+
+class DamagedSnapshotError(StorageError):
+    """Files of a snapshot cannot be read, so nobody can say whether what is deleted is in them; what could be read is done."""
+
+    def __init__(self, message: str, n_rows: int) -> None:
+        """Say what to do, and how many rows went from what could be read."""
+        super().__init__(message)
+        self.n_rows = n_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +95,7 @@ class Deleted:
 
 
 def scrub_snapshot(path: Path, deleted: Deleted, *, at: datetime) -> int:
-    """Take out of a snapshot what was made of something deleted.
+    """Take out of a snapshot what was made of something deleted. One at a time: `run_scrub` sees to that.
 
     Args:
         path: The snapshot's folder.
@@ -94,19 +107,29 @@ def scrub_snapshot(path: Path, deleted: Deleted, *, at: datetime) -> int:
 
     Raises:
         StorageError: a file cannot be written; repeat it, nothing is half done that a repetition would not finish.
+        DamagedSnapshotError: files cannot be read; the others are done.
     """
     for left in path.glob(".*.partial"):  # by a scrub that was killed
         left.unlink()
     n_rows = 0
+    damaged: dict[Path, Exception] = {}
     for file in row_files(path):
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        is_gone = _reader_of(file.name, deleted)
-        kept = [line for line in lines if not is_gone(json.loads(line))]
+        try:
+            lines, kept = _lines_kept(file, deleted)
+        except UNREADABLE as error:
+            damaged[file] = error
+            continue
         if len(kept) < len(lines):
             n_rows += len(lines) - len(kept)
             _replace(file, "".join(kept))
+    try:
+        snapshot = read_manifest(path)
+    except UNREADABLE as error:
+        damaged[path / MANIFEST] = error
+    if damaged:
+        # The manifest stays: it must not vouch for rows that cannot be read.
+        raise _damage(path, damaged, n_rows)
     found = hash_rows(path)
-    snapshot = read_manifest(path)
     if found != snapshot.hash:
         # Also after a scrub that was killed between the rows and the manifest.
         scrub = Scrub(at=at, n_rows=n_rows, hash_before=snapshot.hash)
@@ -114,6 +137,22 @@ def scrub_snapshot(path: Path, deleted: Deleted, *, at: datetime) -> int:
             path / MANIFEST, manifest_text(replace(snapshot, hash=found, scrubs=(*snapshot.scrubs, scrub)))
         )
     return n_rows
+
+
+def _lines_kept(file: Path, deleted: Deleted) -> tuple[list[str], list[str]]:
+    """All lines of a file, and those that stay."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    is_gone = _reader_of(file.name, deleted)
+    return lines, [line for line in lines if not is_gone(json.loads(line))]
+
+
+def _damage(path: Path, damaged: Mapping[Path, Exception], n_rows: int) -> DamagedSnapshotError:
+    file, error = next(iter(damaged.items()))
+    # Without the words of the error: a message goes to logs and pages, and the file holds what people wrote.
+    return DamagedSnapshotError(
+        f"{file} is damaged ({type(error).__name__}), and may hold what is deleted: put it back from a backup, or remove {path}, then delete again",
+        n_rows,
+    )
 
 
 def _reader_of(name: str, deleted: Deleted) -> Callable[[dict[str, Any]], bool]:

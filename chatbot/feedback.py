@@ -6,7 +6,7 @@ what they were shown, once per subject, and only so fast, because judgements dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -286,6 +286,18 @@ class FeedbackStore:
             chosen = sa.select(t.c.id).where(*conditions).order_by(t.c.created_at, t.c.id)
             ids = connection.execute(chosen).scalars().all()
         return read_in_pieces(self._db, ids)
+
+    def questions_without(self, gone: Collection[str], *, user_id: str = "") -> set[str]:
+        """What the judgements ask that count, without these judgements and without a person's; reads nothing else of them.
+
+        Args:
+            gone: Ids of judgements.
+            user_id: Of a person.
+        """
+        c = tables.judgements.c
+        query = sa.select(c.id, c.question).where(*counting(None), c.user_id != user_id)
+        with self._db.read() as connection:
+            return {row.question for row in connection.execute(query) if row.id not in gone}
 
     def count_since(self, time: datetime | None) -> int:
         """How many judgements that count were given after a time (None: ever)."""

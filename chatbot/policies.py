@@ -250,10 +250,18 @@ class PolicyRegistry:
         log.info("policy_rejected", policy_id=policy_id, reason=reason)
         return self.get(policy_id)
 
-    def note_deleted_data(self, run_id: str) -> Sequence[str]:
-        """Note that something which a run's policies learned from was deleted since: their weights keep it. Returns their ids."""
+    def note_deleted_data(self, run_id: str, *, only_unmarked: bool = False) -> Sequence[str]:
+        """Note that something which a run's policies learned from was deleted since: their weights keep it.
+
+        Args:
+            run_id: Of the run.
+            only_unmarked: Leave those as they are for which something was noted before.
+
+        Returns:
+            The ids of those that it was noted for.
+        """
         with self._db.write() as connection:
-            return note_deleted_data(connection, run_id, self._clock())
+            return note_deleted_data(connection, run_id, self._clock(), only_unmarked=only_unmarked)
 
     def record_evaluation(
         self, policy_id: str, *, metrics: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]

@@ -92,11 +92,15 @@ def rename_actor(connection: Connection, name: str, new_name: str) -> None:
     connection.execute(sa.update(promotions).where(promotions.c.actor == name).values(actor=new_name))
 
 
-def note_deleted_data(connection: Connection, run_id: str, at: datetime) -> list[str]:
-    """Note in the manifests of a run's policies that something they learned from was deleted since; returns their ids."""
+def note_deleted_data(
+    connection: Connection, run_id: str, at: datetime, *, only_unmarked: bool = False
+) -> list[str]:
+    """Note in the manifests of a run's policies that something they learned from was deleted since; returns the ids of those it noted it for."""
     policies = tables.policies
     rows = connection.execute(sa.select(policies.c.id, policies.c.manifest)).all()
     learned = [row for row in rows if row.manifest.get("run") == run_id]
+    if only_unmarked:
+        learned = [row for row in learned if DELETED_SINCE not in row.manifest]
     for row in learned:
         change_row(connection, row.id, manifest={**row.manifest, DELETED_SINCE: at.isoformat()})
     return [row.id for row in learned]

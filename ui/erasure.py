@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignment.rater_reviews import rename_reviewer
-from alignment.run_scrub import remove_unfinished, scrub_run
-from alignment.runs import ACTIVE_STATES
+from alignment.run_scrub import RunScrub, remove_unfinished, scrub_run
+from alignment.runs import ACTIVE_STATES, CANCELLED_BY_DELETION
 from alignment.schedule import rename_actor as rename_in_schedule
+from alignment.snapshot import SNAPSHOT_FOLDER
 from alignment.snapshot_scrub import Deleted
 from chatbot.durable_files import written_atomically
 from chatbot.erasure import check_not_last_admin, erase_account, erase_document_words
 from chatbot.policy_rows import rename_actor as rename_in_promotions
 from chatbot.records import Judgement, JudgementKind, User
 from knowledge_base.database import now
-from knowledge_base.errors import UsageError
+from knowledge_base.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,8 +73,9 @@ def erase_person(services: Services, user: User, *, actor: str) -> Erasure:
     # From here on they can say nothing new, and a snapshot that is being taken leaves them out.
     services.accounts.disable(user.id)
     said = services.feedback.everything_of(user.id)
-    deleted = _deleted(services, said, user_id=user.id)
-    erasure = _scrub_runs(services, deleted, f"deleted-{user.id[:8]}", _runs_since(services))
+    runs = _runs_since(services)
+    deleted = _deleted(services, said, user_id=user.id) if runs else Deleted(user_id=user.id)
+    erasure = _scrub_runs(services, deleted, f"deleted-{user.id[:8]}", runs)
     services.runs.forget_rater(user.id)
     _forget_demo_password(services, user.name)
     with services.db.write() as connection:
@@ -119,17 +121,27 @@ def withdraw_judgement(services: Services, user: User, kind: JudgementKind, subj
 
     Raises:
         FeedbackError: there is nothing to take back.
+        StorageError: a file or the database cannot be written, or a snapshot cannot be read; repeat it.
     """
     said = [
         judgement
         for judgement in services.feedback.everything_of(user.id)
-        if (judgement.kind, judgement.subject) == (kind, subject) and not judgement.withdrawn
+        if (judgement.kind, judgement.subject) == (kind, subject)
+        and judgement.answers
+        and not judgement.withdrawn
     ]
-    services.feedback.undo(user, kind, subject)
     since = min((j.created_at for j in said if j.created_at is not None), default=None)
     # Most is taken back a moment after it was said, and then no run can hold it.
-    if runs := _runs_since(services, since):
-        _scrub_runs(services, _deleted(services, said), subject, runs)
+    before = _runs_since(services, since) if said else []
+    deleted = _deleted(services, said) if before else None
+    if deleted:
+        # While the words are still known: once they are erased, nobody could ask again for what could not be done.
+        _scrub_runs(services, deleted, subject, before)
+    services.feedback.undo(user, kind, subject)
+    # What was written into a snapshot between the look and the end of the words.
+    finished = {run.id for run in before if run.state not in ACTIVE_STATES}
+    if late := [run for run in _runs_since(services, since) if run.id not in finished]:
+        _scrub_runs(services, deleted or _deleted(services, said), subject, late)
     services.db.leave_no_trace()
 
 
@@ -142,21 +154,20 @@ def _deleted(services: Services, said: Sequence[Judgement], *, user_id: str = ""
     """Judgements that are gone, with the questions that nobody else's judgements ask."""
     gone = {judgement.id for judgement in said}
     asked = {judgement.question for judgement in said if judgement.question}
-    others = {
-        judgement.question
-        for judgement in services.feedback.current()
-        if judgement.id not in gone and judgement.user_id != user_id
-    }
+    others = services.feedback.questions_without(gone, user_id=user_id)
     return Deleted(user_id=user_id, judgements=said, questions=asked - others)
 
 
 def _runs_since(services: Services, since: datetime | None = None) -> list[Run]:
-    """Runs whose snapshot may hold what was said at that time or later; all for None."""
-    return [
-        run
-        for run in services.runs.list(_ALL_RUNS)
-        if since is None or run.feedback_until is None or run.feedback_until >= since
-    ]
+    """Runs whose snapshot may hold what was said at that time or later; all that may have a snapshot for None."""
+    return [run for run in services.runs.list(_ALL_RUNS) if _may_hold(run, since)]
+
+
+def _may_hold(run: Run, since: datetime | None) -> bool:
+    if run.feedback_until is None:
+        # It ended before it took a snapshot, it may be taking one now, or it was killed when it had.
+        return run.state in ACTIVE_STATES or (run.directory / SNAPSHOT_FOLDER).exists()
+    return since is None or run.feedback_until >= since
 
 
 def _scrub_runs(services: Services, deleted: Deleted, subject: str, runs: Sequence[Run]) -> Erasure:
@@ -164,16 +175,26 @@ def _scrub_runs(services: Services, deleted: Deleted, subject: str, runs: Sequen
     services.runs.forget_words()
     n_rows, cancelled = 0, None
     policies: list[str] = []
+    failed: list[str] = []
     for run in runs:
         if not services.runs.is_worked_on(run.id):
             remove_unfinished(run.directory)
-        n_gone = scrub_run(run.directory, deleted, at=now())
-        if n_gone == 0:
+        try:
+            scrub = scrub_run(run.directory, deleted, at=now())
+        except StorageError as error:
+            failed.append(str(error))
             continue
-        n_rows += n_gone
-        if run.state in ACTIVE_STATES and _stop(services, run.id):
+        failed += scrub.damaged
+        n_rows += scrub.n_rows
+        # Before it is stopped: one that cannot be stopped must not leave them unmarked.
+        policies += _note(services, run.id, scrub)
+        if _is_learning(services.runs.get(run.id), scrub) and _stop(services, run.id):
             cancelled = run.id
-        policies += services.registry.note_deleted_data(run.id)
+            policies += services.registry.note_deleted_data(run.id, only_unmarked=True)
+    if failed:
+        # Only now: what is wrong with one run keeps nothing in the others.
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise StorageError(f"{failed[0]}{more}")
     return Erasure(
         subject=subject,
         n_rows=n_rows,
@@ -183,13 +204,32 @@ def _scrub_runs(services: Services, deleted: Deleted, subject: str, runs: Sequen
     )
 
 
+def _note(services: Services, run_id: str, scrub: RunScrub) -> Sequence[str]:
+    """Note it with the run's policies; also what a deletion did that was killed before it could note it."""
+    if scrub.n_rows == 0 and scrub.last_at is None:
+        return []
+    return services.registry.note_deleted_data(run_id, only_unmarked=scrub.n_rows == 0)
+
+
+def _is_learning(run: Run, scrub: RunScrub) -> bool:
+    """Whether a run works on rows that were taken out; also by a deletion that was killed before it could stop the run."""
+    if run.state not in ACTIVE_STATES:
+        return False
+    # What was taken out before it went on, it has found out by itself.
+    since = run.started_at or run.created_at
+    return scrub.n_rows > 0 or (scrub.last_at is not None and scrub.last_at >= since)
+
+
 def _stop(services: Services, run_id: str) -> bool:
     try:
-        services.cancel_run(run_id, actor="tacit")
+        services.cancel_run(run_id, actor="tacit", reason=CANCELLED_BY_DELETION)
     except UsageError:
-        if services.runs.get(run_id).state in ACTIVE_STATES:
+        run = services.runs.get(run_id)
+        if run.state in ACTIVE_STATES and not run.promoted:
             raise
-        return False  # it ended at this very moment
+        return (
+            False  # it ended at this very moment, or its policy serves and only its record is left to write
+        )
     return True
 
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment.runs import CANCELLED_BY_PERSON
 from chatbot.errors import SignInError
 from knowledge_base.database import now
 from knowledge_base.errors import AccessDeniedError, TacitError
@@ -145,13 +146,13 @@ class Services(Parts):
         self.audit.record(actor, "cycle.request", run.id)
         return run
 
-    def cancel_run(self, run_id: str, *, actor: str) -> Run:
+    def cancel_run(self, run_id: str, *, actor: str, reason: str = CANCELLED_BY_PERSON) -> Run:
         """Stop a run at its next step; one that waits is not begun."""
-        run = self.runs.cancel(run_id)
+        run = self.runs.cancel(run_id, reason=reason)
         job = self._job_of(run_id)
         if job is not None and job.state == "queued":
             self.jobs.cancel(job.id)
-        self.audit.record(actor, "run.cancel", run_id)
+        self.audit.record(actor, "run.cancel", run_id, reason=reason)
         return run
 
     def fail_abandoned_run(self) -> Run | None:

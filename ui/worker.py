@@ -21,7 +21,7 @@ import structlog
 
 from alignment.errors import RunCancelled
 from alignment.records import StageProgress
-from alignment.runs import ACTIVE_STATES
+from alignment.runs import ACTIVE_STATES, CANCELLED_BY_DELETION
 from alignment.schedule import due_reason
 from knowledge_base.database import new_id, now
 from knowledge_base.errors import NotFoundError, TacitError
@@ -145,8 +145,10 @@ class Worker:
         services = self._services
         if services.runs.active() is not None:
             return False
-        # A stage that somebody ran by hand says nothing of when a cycle is due.
-        last = next((run for run in services.runs.list(50) if run.kind == "cycle"), None)
+        # A stage that somebody ran by hand says nothing of when a cycle is due, nor does a cycle that was stopped because
+        # somebody took back what it learned from: what else was waiting for it still waits.
+        cycles = (run for run in services.runs.list(50) if run.kind == "cycle")
+        last = next((run for run in cycles if run.reason != CANCELLED_BY_DELETION), None)
         since = services.runs.last_feedback_until()
         if last is not None and last.state in {"failed", "cancelled"}:
             # What failed on this feedback would fail again: wait for as much newer feedback, or for a person to resume it.

@@ -49,7 +49,7 @@ def test_what_earlier_versions_wrote_down_of_traps_goes(tmp_path: Path) -> None:
     file = tmp_path / "gates" / "done.json"
     file.write_text(json.dumps({"gates": [], "metrics": measured}))
 
-    assert 0 == scrub_run(tmp_path, Deleted(user_id="zelda"), at=START)
+    assert 0 == scrub_run(tmp_path, Deleted(user_id="zelda"), at=START).n_rows
 
     assert without_examples(measured) == json.loads(file.read_text())["metrics"]
     assert {"name": "injection", "n": 4, "n_fell": 1} == without_examples(measured)["suites"][0]
