@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,7 +51,11 @@ def scrub_run(directory: Path, deleted: Deleted, *, at: datetime) -> RunScrub:
     n_rows = 0
     damaged = []
     with _alone(directory):
-        _forget_examples(directory / "gates" / "done.json")
+        _change(directory / "gates" / "done.json", _without_examples_of)
+        _change(
+            directory / "teams" / "done.json",
+            lambda teams: {name: groups for name, groups in teams.items() if name != deleted.user_id},
+        )
         folders = _snapshots(directory)
         for folder in folders:
             try:
@@ -112,16 +116,21 @@ def without_examples(measured: Mapping[str, Any]) -> dict[str, Any]:
     return {name: strip(value) for name, value in measured.items()}
 
 
-def _forget_examples(file: Path) -> None:
+def _without_examples_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    return {**outcome, "metrics": without_examples(outcome.get("metrics", {}))}
+
+
+def _change(file: Path, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    """Rewrite what a stage recorded, where that changes it."""
     if not file.is_file():
         return
     try:
-        outcome = json.loads(file.read_text("utf-8"))
-        stripped = {**outcome, "metrics": without_examples(outcome.get("metrics", {}))}
+        stored = json.loads(file.read_text("utf-8"))
+        changed = change(stored)
     except (ValueError, TypeError, AttributeError):
         # Nobody can read it, the run neither: without it, a run that is resumed does the stage again.
         file.unlink()
         return
-    if stripped != outcome:
+    if changed != stored:
         with written_atomically(file) as out:
-            json.dump(stripped, out)
+            json.dump(changed, out)
