@@ -189,6 +189,23 @@ def test_a_deletion_killed_after_the_rows_stops_the_run_when_it_is_repeated(
     assert services.registry.get(policy).manifest["data_deleted_since"]
 
 
+def test_a_deletion_killed_after_the_rows_marks_policies_of_an_ended_run_when_it_is_repeated(
+    services: Services, ann: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is left to stop; what serves learned from it all the same."""
+    run = _failed(services, _said(services, ann))
+    policy = _policy_of(services, run, tmp_path / "cand")
+    with monkeypatch.context() as patched:
+        _while_scrubbing(patched, _killed_after)
+        with pytest.raises(KeyboardInterrupt):
+            services.delete_user(ann.id, actor="amina")
+
+    erasure = services.delete_user(ann.id, actor="amina")
+
+    assert [policy] == list(erasure.policies)
+    assert services.registry.get(policy).manifest["data_deleted_since"]
+
+
 def test_a_deletion_of_something_else_stops_no_run_that_went_on_since(services: Services, ann: User) -> None:
     """It has found out by itself, when it went on, what had been taken out of a snapshot that it had."""
     judgement = _said(services, ann)
