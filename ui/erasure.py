@@ -177,9 +177,9 @@ def _scrub_runs(services: Services, deleted: Deleted, subject: str, runs: Sequen
     policies: list[str] = []
     failed: list[str] = []
     for run in runs:
-        if not services.runs.is_worked_on(run.id):
-            remove_unfinished(run.directory)
         try:
+            if not services.runs.is_worked_on(run.id):
+                remove_unfinished(run.directory)
             scrub = scrub_run(run.directory, deleted, at=now())
         except StorageError as error:
             failed.append(str(error))

@@ -303,6 +303,27 @@ def test_a_damaged_snapshot_is_named_when_all_others_are_done(
     assert services.accounts.find("ann") is None
 
 
+def test_a_run_whose_lock_is_another_user_s_leaves_the_others_scrubbed(
+    services: Services, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion fails, and says so, when it has done what it could."""
+    judgement = _said(services, ann)
+    older, newest = _failed(services, judgement), _failed(services, judgement)
+    real = services.runs.is_worked_on
+
+    def look(run_id: str) -> bool:
+        if run_id == newest.id:
+            raise StorageError("the lock may not be written")
+        return real(run_id)
+
+    monkeypatch.setattr(services.runs, "is_worked_on", look)
+
+    with pytest.raises(StorageError, match="lock"):
+        services.delete_user(ann.id, actor="amina")
+
+    assert not _is_kept(older, "zebra")
+
+
 def test_a_run_that_took_no_snapshot_makes_no_undo_look_at_all_judgements(
     services: Services, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
