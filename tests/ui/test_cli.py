@@ -146,7 +146,7 @@ def test_the_last_administrator_cannot_be_deleted(tiny: Path, capsys: Capture) -
 
     assert 2 == run(["users", "delete", "jonas", "--yes", "--home", str(home)])
 
-    assert "last administrator: make somebody else one first" in capsys.readouterr().err
+    assert "last administrator: make or enable another one first" in capsys.readouterr().err
     (jonas,) = (u for u in call(capsys, home, "users", "list")["users"] if u["name"] == "jonas")
     assert jonas["disabled_at"] is None
 
