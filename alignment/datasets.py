@@ -132,11 +132,7 @@ def build_snapshot(
     )
     reports = _rate(judged, settings, seed, raters, known)
     report = reports[False]
-    # Who was excluded by a reviewer may have given demonstrations only, or judged held-out questions only: then there is no estimate.
-    left_out_people = {rater.labeler_id for rater in report.quarantined} | set(
-        known.excluded if known else ()
-    )
-    if left_out_people:
+    if left_out_people := _left_out_people(report, known):
         judged = reader.read(waiting, quarantined=left_out_people)
     judged.weigh(
         (rows, weights_of(reports[held_out], rows, raters, known))
@@ -156,12 +152,9 @@ def build_snapshot(
     )
     train = _side(judged, examples, settings, seed, held_out=False)
     taught = TaughtSentences(row.completion for row in train.pairs)
-    leaks = [
-        _is_held_out(item.rollout.id, settings, seed) and taught.cover(item.row.completion)
-        for item in examples
-    ]
-    examples = [item for item, leak in zip(examples, leaks, strict=True) if not leak]
-    left_out += Counter({"held out, but taught elsewhere": sum(leaks)})
+    n_made = len(examples)
+    examples = _without_taught(examples, taught, settings, seed)
+    left_out += Counter({"held out, but taught elsewhere": n_made - len(examples)})
     held_out = _side(judged, examples, settings, seed, held_out=True, taught=taught)
     draft = _draft(judged, examples, left_out, out_dir)
     snapshot = write_snapshot(draft, train, held_out, out_dir, raters=report.raters)
@@ -175,6 +168,22 @@ def build_snapshot(
         left_out=snapshot.left_out,
     )
     return snapshot
+
+
+def _left_out_people(report: RaterReport, known: KnownRaters | None) -> set[str]:
+    # Who was excluded by a reviewer may have given demonstrations only, or judged held-out questions only: then there is no estimate.
+    return {rater.labeler_id for rater in report.quarantined} | set(known.excluded if known else ())
+
+
+def _without_taught(
+    examples: Sequence[DerivedExample], taught: TaughtSentences, settings: DatasetSettings, seed: int
+) -> list[DerivedExample]:
+    """All but held-out ones whose answer training teaches by another question."""
+    return [
+        item
+        for item in examples
+        if not (_is_held_out(item.rollout.id, settings, seed) and taught.cover(item.row.completion))
+    ]
 
 
 def is_held_out(key: str, *, share: float, seed: int) -> bool:

@@ -63,7 +63,7 @@ def question_id(question: str) -> str:
     True
     """
     words = " ".join(_WORD.findall(question.casefold()))
-    return hashlib.sha256(words.encode()).hexdigest()[:16]
+    return _digits(words)
 
 
 def derive_questions(
@@ -93,9 +93,8 @@ def derive_questions(
     return sorted(unique, key=lambda item: (item.key, item.question))
 
 
-def _place_id(place: str) -> str:
-    # To the letter: "C++" and "C#" are two headings.
-    return hashlib.sha256(place.encode()).hexdigest()[:16]
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _of_document(document: DocumentText, phrasings: int, seed: int) -> Iterator[DerivedQuestion]:
@@ -104,10 +103,10 @@ def _of_document(document: DocumentText, phrasings: int, seed: int) -> Iterator[
         yield from _from_faq(document, section)
         yield from _from_table(document, section, phrasings)
         path = tuple(section.heading_path)
-        # By its headings and not by where it begins: an edit above changes neither how a section is asked for nor on which side of a split it is.
+        # To the letter ("C++" and "C#" are two headings), and by its headings and not by where it begins: an edit above changes neither how a section is asked for nor on which side of a split it is.
         place = f"{document.document.path}\n{path}\n{places[path]}"
         places[path] += 1
-        yield from _from_heading(document, section, phrasings, f"{seed}:{place}", _place_id(place))
+        yield from _from_heading(document, section, phrasings, f"{seed}:{place}", _digits(place))
 
 
 def _from_heading(

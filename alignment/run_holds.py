@@ -5,9 +5,8 @@ Every question about a row is asked with the row locked, in the transaction that
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from alignment.run_lease import BEAT_SECONDS, SILENT_AFTER, Lease, RunLock
 from alignment.tables import runs
 from knowledge_base.database import Database, new_id
 from knowledge_base.errors import TacitError, UsageError
+from knowledge_base.heartbeat import beating
 
 log = structlog.get_logger(__name__)
 
@@ -54,25 +54,9 @@ class RunHolds:
             self._tokens[run_id] = token
             self._write_lease(connection, row)
 
-    @contextmanager
-    def beating(self, run_id: str) -> Iterator[None]:
+    def beating(self, run_id: str) -> AbstractContextManager[None]:
         """Say again and again, while the block lasts, that this process lives."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(BEAT_SECONDS):
-                try:
-                    self.beat(run_id)
-                except TacitError as error:
-                    log.warning("run_heartbeat_failed", run=run_id, error=str(error))
-
-        thread = threading.Thread(target=beat, name=f"lease-{run_id[:6]}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        return beating(lambda: self.beat(run_id), seconds=BEAT_SECONDS, name=f"lease-{run_id[:6]}")
 
     def beat(self, run_id: str) -> None:
         """Say that this process lives and works on the run; does nothing when it is another's by now, as the next report will tell."""

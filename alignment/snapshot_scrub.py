@@ -58,19 +58,11 @@ class Deleted:
 
     def was_in_pair(self, row: PromptCompletion) -> bool:
         """Whether a pair was made of it."""
-        if self.user_id and row.labeler_id == self.user_id:
-            return True
-        if self._may_show(row.document_ids):
-            return True
-        return any(is_demonstrated_in(judgement, row) for judgement in self.judgements)
+        return self._is_theirs_or_shows_it(row) or any(is_demonstrated_in(j, row) for j in self.judgements)
 
     def was_in_judgement(self, row: RankedCompletions) -> bool:
         """Whether a judgement's row was made of it."""
-        if self.user_id and row.labeler_id == self.user_id:
-            return True
-        if self._may_show(row.document_ids):
-            return True
-        return any(is_said_in(judgement, row) for judgement in self.judgements)
+        return self._is_theirs_or_shows_it(row) or any(is_said_in(j, row) for j in self.judgements)
 
     def was_in_rollout(self, row: RolloutPrompt) -> bool:
         """Whether a prompt asks, answers or shows it."""
@@ -90,8 +82,9 @@ class Deleted:
         """Whether an estimate is of the person."""
         return bool(self.user_id) and labeler_id == self.user_id
 
-    def _may_show(self, document_ids: Sequence[str] | None) -> bool:
-        return bool(self.document_id) and (document_ids is None or self.document_id in document_ids)
+    def _is_theirs_or_shows_it(self, row: PromptCompletion | RankedCompletions) -> bool:
+        may_show = row.document_ids is None or self.document_id in row.document_ids
+        return self.was_in_rater(row.labeler_id) or (bool(self.document_id) and may_show)
 
 
 def scrub_snapshot(path: Path, deleted: Deleted, *, at: datetime) -> int:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from alignment.runs import ACTIVE_STATES, CANCELLED_BY_DELETION
 from alignment.schedule import due_reason
 from knowledge_base.database import new_id, now
 from knowledge_base.errors import NotFoundError, TacitError
+from knowledge_base.heartbeat import beating
 from knowledge_base.records import Job
 from ui.uploads import INGEST_JOB
 from ui.wiring import CYCLE_JOB
@@ -200,24 +201,9 @@ class Worker:
             afterwards(job)
         return True
 
-    @contextmanager
-    def _heartbeat(self, job: Job) -> Iterator[None]:
-        finished = threading.Event()
-
-        def beat() -> None:
-            while not finished.wait(HEARTBEAT_SECONDS):
-                try:
-                    self._still_mine(job)
-                except TacitError as error:
-                    log.warning("heartbeat_failed", job=job.id, error=str(error))
-
-        thread = threading.Thread(target=beat, name=f"heartbeat-{job.id[:6]}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            finished.set()
-            thread.join()
+    def _heartbeat(self, job: Job) -> AbstractContextManager[None]:
+        name = f"heartbeat-{job.id[:6]}"
+        return beating(lambda: self._still_mine(job), seconds=HEARTBEAT_SECONDS, name=name)
 
     def _ingest(self, job: Job) -> dict[str, Any]:
         payload, services = job.payload, self._services
