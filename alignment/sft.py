@@ -7,13 +7,13 @@ Different from the usual recipe:
 2. The padding token is never the end token (see `padding.py`).
 3. A row that does not fit is counted and reported; TRL would cut the completion off or drop the row without a word.
 4. bfloat16 products only where the hardware has them; weights stay float32.
-5. A LoRA adapter is merged on export: what this stage leaves behind is always a whole model that anything can load.
+5. Pairs derived from documents are left out where the base model can do already what they teach (see `sft_rows.py`).
+6. A LoRA adapter is merged on export: what this stage leaves behind is always a whole model that anything can load.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ import structlog
 from alignment.errors import TrainingError
 from alignment.precision import Precision
 from alignment.records import ProgressFn, PromptCompletion, StageResult
+from alignment.sft_rows import derived_loss, encode_rows, only_demonstrations, weigh_rows
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +48,9 @@ class SftSettings:
     """Rows per forward pass; must divide `batch_size`. Lower it when memory runs out."""
     max_length: int = 1024
     """Longest prompt and completion together, in tokens; longer rows are left out and counted."""
+    derived_above: float = 0.3
+    """Loss of the base model on derived pairs, nats per token, above which SFT imitates them besides demonstrations; 0 for always. A model
+    that finds them likely already answers from evidence, and by targets cut to three sentences learns to say less (lab log, 27 November)."""
     demonstration_repeats: int = 4
     """How often a demonstration is seen per epoch: one by a person is worth several derived from headings. Less often where its author, or
     their team, would have more than their share of all demonstrations (`raters.person_share`, `team_share`)."""
@@ -71,6 +75,8 @@ class SftSettings:
         for name in ("batch_size", "micro_batch_size", "save_steps", "demonstration_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.derived_above < 0:
+            raise ValueError(f"derived_above={self.derived_above} must be 0 (always) or more")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}"
@@ -111,7 +117,8 @@ def train_sft(
 
     Returns:
         Metrics `loss`, `held_out_loss` (nats per completion token), `mean_token_accuracy`, `n_rows`, `n_demonstrations`,
-        `n_held_out`, `n_too_long`, `n_steps`.
+        `n_held_out`, `n_too_long`, `n_steps`, and `derived_loss`, the base model's on derived pairs, where it was measured. Where that leaves
+        nothing to learn the result is the base model, with `n_steps` 0 and no `loss`.
 
     Raises:
         TrainingError: no row fits, or the loss is not finite.
@@ -121,13 +128,19 @@ def train_sft(
 
     started = time.monotonic()
     model, tokenizer = _load(base_dir)
-    train, n_too_long = _encode(_weigh(rows, settings, authors or {}), tokenizer, settings.max_length)
+    rows, known = _leave_known_out(rows, settings, model, tokenizer)
+    weighed = weigh_rows(
+        rows, repeats=settings.demonstration_repeats, authors=authors or {}, seed=settings.seed
+    )
+    train, n_too_long = encode_rows(weighed, tokenizer, settings.max_length)
+    if not train and known and not n_too_long:
+        return _keep_base(model, tokenizer, out_dir, known, started)
     if not train:
         raise TrainingError(
             f"none of the {len(rows)} rows fits {settings.max_length} tokens: ingest documents, collect demonstrations, "
             "or raise max_length"
         )
-    held, _ = _encode(held_out, tokenizer, settings.max_length)
+    held, _ = encode_rows(held_out, tokenizer, settings.max_length)
     if n_too_long:
         _log.warning("sft_rows_too_long", n_too_long=n_too_long, max_length=settings.max_length)
     trainer = _make_trainer(settings, model, tokenizer, train, held, out_dir, progress)
@@ -135,9 +148,9 @@ def train_sft(
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = _measure(trainer, outcome, held)
     _export(trainer.model, tokenizer, out_dir)
-    metrics |= {
+    metrics |= known | {
         "n_rows": float(len(rows)),
-        "n_demonstrations": float(sum(row.origin == "demonstration" for row in rows)),
+        "n_demonstrations": float(len(only_demonstrations(rows))),
         "n_held_out": float(len(held)),
         "n_too_long": float(n_too_long),
         "n_steps": float(trainer.state.global_step),
@@ -145,6 +158,42 @@ def train_sft(
     seconds = time.monotonic() - started
     _log.info("sft_done", seconds=round(seconds, 1), **metrics)
     return StageResult(stage="sft", path=out_dir, metrics=metrics, seconds=seconds)
+
+
+def _leave_known_out(
+    rows: Sequence[PromptCompletion], settings: SftSettings, model: Any, tokenizer: Any
+) -> tuple[Sequence[PromptCompletion], dict[str, float]]:
+    """The rows that the model learns something good from, and the metric that decided."""
+    if settings.derived_above == 0:
+        return rows, {}
+    loss = derived_loss(
+        model,
+        tokenizer,
+        rows,
+        max_length=settings.max_length,
+        batch_size=settings.micro_batch_size,
+        precision=settings.precision,
+        seed=settings.seed,
+    )
+    if loss is None:
+        return rows, {}
+    if loss <= settings.derived_above:
+        kept = only_demonstrations(rows)
+        _log.info("sft_derived_left_out", loss=loss, limit=settings.derived_above, n_kept=len(kept))
+        return kept, {"derived_loss": loss}
+    return rows, {"derived_loss": loss}
+
+
+def _keep_base(
+    model: Any, tokenizer: Any, out_dir: Path, known: Mapping[str, float], started: float
+) -> StageResult:
+    """Nobody has written an answer, and what documents teach the model can do: the policy starts from the base model."""
+    _export(model, tokenizer, out_dir)
+    counts = dict.fromkeys(("n_rows", "n_demonstrations", "n_held_out", "n_too_long", "n_steps"), 0.0)
+    _log.info("sft_base_kept", **known)
+    return StageResult(
+        stage="sft", path=out_dir, metrics={**known, **counts}, seconds=time.monotonic() - started
+    )
 
 
 def _load(base_dir: Path) -> tuple[Any, Any]:
@@ -162,42 +211,6 @@ def _load(base_dir: Path) -> tuple[Any, Any]:
         raise TrainingError(f"cannot load a model from {base_dir}: {why(error, base_dir)}") from error
     ensure_padding(tokenizer, model)
     return model, tokenizer
-
-
-def _weigh(
-    rows: Sequence[PromptCompletion], settings: SftSettings, authors: Mapping[str, float]
-) -> list[PromptCompletion]:
-    rng = random.Random(settings.seed)  # noqa: S311 -- an order, not a secret
-
-    def times(row: PromptCompletion) -> int:
-        if row.origin != "demonstration":
-            return 1
-        wanted = settings.demonstration_repeats * authors.get(row.labeler_id, 1.0)
-        whole = math.floor(wanted + 1e-9)
-        # A part of a repetition is a chance: rounded, many a cap would change nothing. Where nobody is held down nothing is drawn.
-        part = max(wanted - whole, 0.0)
-        return whole + (part > 1e-9 and rng.random() < part)
-
-    repeated = [row for row in rows for _ in range(times(row))]
-    rng.shuffle(repeated)
-    return repeated
-
-
-def _encode(
-    rows: Sequence[PromptCompletion], tokenizer: Any, max_length: int
-) -> tuple[list[dict[str, list[int]]], int]:
-    """Token ids and labels (-100 on the prompt) of the rows that fit, and how many different rows do not."""
-    from alignment.padding import encode_completion, encode_prompt
-
-    encoded, too_long = [], set()
-    for row in rows:
-        prompt = encode_prompt(tokenizer, row.prompt)
-        completion = encode_completion(tokenizer, row.completion)
-        if len(prompt) + len(completion) > max_length:
-            too_long.add((row.prompt, row.completion))
-            continue
-        encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
-    return encoded, len(too_long)
 
 
 def _make_trainer(
