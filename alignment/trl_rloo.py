@@ -8,6 +8,7 @@ too; prompts come in TRL's order, so `asked_share` says nothing; limits but the 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def train_trl_rloo(
         model=model,
         reward_funcs=_as_trl_reward(reward, fitting, end_ids, settings),
         args=_arguments(settings, work_dir),
-        train_dataset=Dataset.from_list(_rows(fitting, settings.prompts_per_step)),
+        train_dataset=Dataset.from_list(_rows(fitting, settings)),
         processing_class=tokenizer,
         callbacks=[ProgressCallback("rloo", progress), WholeCheckpoints(), _KlBudget(settings.kl_budget)],
     )
@@ -176,6 +177,7 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
         max_grad_norm=settings.max_grad_norm,
         adam_epsilon=settings.adam_eps,
         disable_dropout=True,
+        shuffle_dataset=False,  # `_rows` has
         activation_checkpointing=False,  # TRL turns it on
         save_steps=settings.save_every * settings.epochs * settings.minibatches,
         save_total_limit=2,
@@ -184,10 +186,18 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
     )
 
 
-def _rows(prompts: Sequence[RolloutPrompt], at_least: int) -> list[dict[str, Any]]:
-    """The prompts with their places, again and again where there are few: TRL makes no round that it cannot fill."""
-    rows = [{"prompt": prompt.prompt, "place": at} for at, prompt in enumerate(prompts)]
-    return rows * math.ceil(at_least / len(rows))
+def _rows(prompts: Sequence[RolloutPrompt], settings: PpoSettings) -> list[dict[str, Any]]:
+    """A prompt for each place of the whole training, in one pass after another, each in its own order.
+
+    TRL shuffles once a pass with numbers that a resumed run draws from their beginning, so that the second pass would be the first once more.
+    """
+    rng = random.Random(settings.seed)  # noqa: S311 -- an order, not a secret
+    rows: list[dict[str, Any]] = []
+    n_wanted = settings.steps * settings.prompts_per_step
+    while len(rows) < n_wanted:
+        order = rng.sample(range(len(prompts)), len(prompts))
+        rows += [{"prompt": prompts[at].prompt, "place": at} for at in order]
+    return rows[:n_wanted]
 
 
 def _as_trl_reward(

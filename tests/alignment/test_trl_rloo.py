@@ -91,6 +91,28 @@ def test_a_cancelled_run_goes_on_from_its_last_checkpoint(policy: Path, tmp_path
     assert 4 == result.metrics["steps"]
 
 
+def test_a_run_that_goes_on_in_a_later_pass_over_the_prompts_ends_with_the_weights_of_one_that_was_not_stopped(
+    policy: Path, tmp_path: Path
+) -> None:
+    """Its prompts come in the same order, however often each has been seen."""
+    from safetensors.torch import load_file
+
+    chosen = _settings(steps=8, prompts_per_step=8)
+    assert chosen.steps * chosen.prompts_per_step > 2 * len(rollout_prompts())
+
+    def cancel(told: StageProgress) -> None:
+        if told.total and told.done >= 0.75 * told.total:
+            raise RunCancelled("stopped")
+
+    whole = _train(policy, tmp_path / "whole", chosen)
+    with pytest.raises(RunCancelled):
+        _train(policy, tmp_path / "stopped", chosen, cancel)
+    resumed = _train(policy, tmp_path / "stopped", chosen)
+    ours, theirs = (load_file(result.path / "model.safetensors") for result in (resumed, whole))
+
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_beyond_the_budget_it_stops(policy: Path, tmp_path: Path) -> None:
     """With a line in the log, and steps to spare."""
     result = _train(policy, tmp_path, _settings(steps=30, learning_rate=1e-2, kl_coef=0.0, kl_budget=2.0))
