@@ -56,10 +56,10 @@ def in_learned_order(
 def make_ptx_rows(
     pairs: Sequence[PromptCompletion], policy_dir: Path, settings: PpoSettings
 ) -> PtxRows | None:
-    """Rows of the text that SFT learned from, for PPO-ptx; None where the settings want none.
+    """Rows of demonstrations and derived pairs, for PPO-ptx; None where the settings want none.
 
     Args:
-        pairs: SFT's.
+        pairs: Those of the snapshot, also where SFT left derived ones out.
         policy_dir: Whose tokenizer encodes.
         settings: `ptx_coef`, `ptx_rows` and the seed; rows longer than prompt and completion may be are left out, and counted in the log.
 
@@ -79,7 +79,7 @@ def make_ptx_rows(
     fitting = [row for row in encoded if 1 < len(row) <= settings.max_prompt_tokens + settings.max_new_tokens]
     if not fitting:
         raise TrainingError(
-            "ptx_coef is above 0 but no row that SFT learned from fits: raise ppo.max_prompt_tokens, or set ptx_coef=0."
+            "ptx_coef is above 0 but no demonstration and no derived pair fits: raise ppo.max_prompt_tokens, or set ptx_coef=0."
         )
     log.info("ptx_rows_chosen", rows=len(fitting), too_long=len(encoded) - len(fitting))
 

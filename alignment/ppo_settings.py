@@ -99,7 +99,7 @@ class PpoSettings:
     adam_eps: float = 1e-5
     """AdamW's epsilon."""
     ptx_coef: float = 0.0
-    """Factor of the language-model loss on what SFT learned from (PPO-ptx), added to every optimiser step; 0 for none."""
+    """Factor of the language-model loss on demonstrations and derived pairs (PPO-ptx), added to every optimiser step; 0 for none."""
     ptx_rows: int = 2
     """Rows of it for each optimiser step."""
     ema_decay: float = 0.0

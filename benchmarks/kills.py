@@ -31,8 +31,14 @@ sys.path.insert(0, str(ROOT))  # run from a checkout without installing
 
 from tests.tiny_home import TINY_CYCLE, make_tiny_home  # noqa: E402 -- a program beside the packages
 
-LONGER = ("sft.max_steps=8", "sft.save_steps=2", "reward.max_steps=6", "ppo.steps=6", "ppo.save_every=2")
-"""So that a stage takes a while."""
+LONGER = (
+    "sft.max_steps=24",
+    "sft.save_steps=3",
+    "reward.max_steps=24",
+    "ppo.steps=20",
+    "ppo.save_every=2",
+)
+"""So that a stage takes a while, and SFT several passes over its rows."""
 STAGES = ("starting", "snapshot", "sft", "reward", "ppo", "gates")
 LONGEST_WAIT = 3.0
 """Seconds after a stage has begun; a resumed cycle spends most of that on getting ready, which is a moment like any other."""
