@@ -64,7 +64,11 @@ def newest_run(home: Path) -> tuple[str, str, str] | None:
         row = connection.execute(
             "SELECT id, state, progress FROM runs ORDER BY created_at DESC LIMIT 1"
         ).fetchone()
-    return (row[0], row[1], str(json.loads(row[2] or "{}").get("stage", "starting"))) if row else None
+    if row is None:
+        return None
+    stage = str(json.loads(row[2] or "{}").get("stage", "starting"))
+    # PPO tells of itself by the name of its advantages.
+    return row[0], row[1], "ppo" if stage == "rloo" else stage
 
 
 def fingerprint(home: Path) -> dict[str, str]:
