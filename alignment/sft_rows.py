@@ -39,7 +39,7 @@ def derived_loss(
     Args:
         model: A causal language model; left on the device that training will use.
         tokenizer: Its tokenizer.
-        rows: Of all origins; refusals are left out, since they are the same few words each time.
+        rows: Of all origins; refusals are not tried, since they are the same few words each time.
         max_length: Longest prompt and completion together, in tokens.
         batch_size: Rows per forward pass.
         precision: Of the matrix products.

@@ -2,7 +2,7 @@
 
 Knows nothing of cycles. It reads the section `ppo` where TRL has the same setting, and refuses what would change the loss and TRL cannot do. Different from ours (`ppo.py`): each prompt is processed
 once for every sample; samples are drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`, so `choices_coef` has nothing to hold; whitened advantages lose their mean
-too; prompts come in TRL's order, so `asked_share` says nothing; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
+too; prompts come in an order of their own, in which `asked_share` says nothing; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
 """
 
 from __future__ import annotations
