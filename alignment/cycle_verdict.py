@@ -15,6 +15,7 @@ from alignment.cycle_world import CycleWorld
 from alignment.gates import run_gates
 from alignment.rater_weights import count_judgements
 from alignment.records import ProgressFn
+from alignment.sft_rows import only_demonstrations
 from alignment.snapshot import LoadedSnapshot
 from chatbot.records import PolicyVersion
 
@@ -69,4 +70,4 @@ def count_learned(data: LoadedSnapshot) -> int:
     Weights of one side sum to the number of its clicks (`rater_weights`), whatever became of each.
     """
     rated = sum(count_judgements(data.train.judgements).values())
-    return round(rated) + sum(row.origin == "demonstration" for row in data.train.pairs)
+    return round(rated) + len(only_demonstrations(data.train.pairs))

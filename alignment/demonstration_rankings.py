@@ -27,6 +27,7 @@ from alignment.padding import encode_prompt
 from alignment.ppo_settings import PpoSettings
 from alignment.records import PromptCompletion, RankedCompletions
 from alignment.rollouts import SamplingRule, completion_texts, sample_completions
+from alignment.sft_rows import only_demonstrations
 
 
 def rank_demonstrations(
@@ -44,7 +45,7 @@ def rank_demonstrations(
     Returns:
         The demonstration first, a different answer second; none for prompts that are too long, or where the model says the same.
     """
-    demonstrations = [row for row in rows if row.origin == "demonstration"]
+    demonstrations = only_demonstrations(rows)
     if not demonstrations or weight == 0:
         return []
     prompts = list(dict.fromkeys(row.prompt for row in demonstrations))

@@ -161,7 +161,7 @@ class _Run:
             min_p=settings.min_p,
             end_ids=end_of_text_ids(models.policy, models.tokenizer),
         )
-        self.prompts = TrainingPrompts(settings, models, prompts)
+        self.prompts = TrainingPrompts(settings, prompts, policy=models.policy, tokenizer=models.tokenizer)
         self.fingerprint = fingerprint(settings, self.prompts.fitting, scored_by)
         self.updater = Updater(
             settings, models.policy, models.forward, models.value, dtype=models.dtype, ptx_rows=ptx_rows

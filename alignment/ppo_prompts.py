@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 import torch
 
 from alignment.errors import TrainingError
 from alignment.padding import encode_prompt
-from alignment.ppo_models import PpoModels
 from alignment.ppo_settings import PpoSettings
 from alignment.records import RolloutPrompt
 
@@ -30,16 +30,19 @@ class TrainingPrompts:
 
     Args:
         settings: Of the run.
-        models: Whose tokenizer encodes, and whose policy may have fewer positions than the settings allow.
         prompts: All there are; those too long are left out, with a line in the log.
+        policy: It may have fewer positions than the settings allow.
+        tokenizer: The policy's.
 
     Raises:
         TrainingError: If none fits.
     """
 
-    def __init__(self, settings: PpoSettings, models: PpoModels, prompts: Sequence[RolloutPrompt]) -> None:
+    def __init__(
+        self, settings: PpoSettings, prompts: Sequence[RolloutPrompt], *, policy: Any, tokenizer: Any
+    ) -> None:
         self._settings = settings
-        self._encoded = _encode(settings, models, prompts)
+        self._encoded = _encode(settings, prompts, policy, tokenizer)
         self.n_left_out = len(prompts) - len(self._encoded)
         self._pools = [
             [item for item in self._encoded if item[0].asked],
@@ -80,13 +83,13 @@ class TrainingPrompts:
 
 
 def _encode(
-    settings: PpoSettings, models: PpoModels, prompts: Sequence[RolloutPrompt]
+    settings: PpoSettings, prompts: Sequence[RolloutPrompt], policy: Any, tokenizer: Any
 ) -> list[EncodedPrompt]:
     limit = settings.max_prompt_tokens
-    positions = getattr(models.policy.config.get_text_config(), "max_position_embeddings", None)
+    positions = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
     if positions:
         limit = min(limit, positions - settings.max_new_tokens)
-    encoded = [(prompt, encode_prompt(models.tokenizer, prompt.prompt)) for prompt in prompts]
+    encoded = [(prompt, encode_prompt(tokenizer, prompt.prompt)) for prompt in prompts]
     kept = [(prompt, ids) for prompt, ids in encoded if 0 < len(ids) <= limit]
     if len(kept) < len(prompts):
         log.warning(
@@ -97,6 +100,6 @@ def _encode(
         )
     if not kept:
         raise TrainingError(
-            f"No prompt to train on: {len(prompts)} given, none between 1 and {limit} tokens. Raise max_prompt_tokens or add prompts."
+            f"No prompt to train on: {len(prompts)} given, none between 1 and {limit} tokens. Raise max_prompt_tokens={settings.max_prompt_tokens} or add prompts."
         )
     return kept

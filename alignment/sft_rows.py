@@ -38,7 +38,7 @@ def derived_loss(
 
     Args:
         model: A causal language model; left on the device that training will use.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, with a padding token.
         rows: Of all origins; refusals are not tried, since they are the same few words each time.
         max_length: Longest prompt and completion together, in tokens.
         batch_size: Rows per forward pass.
@@ -48,7 +48,9 @@ def derived_loss(
     derived = [row for row in rows if row.origin == "derived"]
     tried = random.Random(seed).sample(derived, min(len(derived), _ROWS_TO_TRY))  # noqa: S311 -- a choice, not a secret
     encoded, _ = encode_rows(tried, tokenizer, max_length)
-    return _mean_loss(model, encoded, batch_size, precision) if encoded else None
+    if not encoded:
+        return None
+    return _mean_loss(model, encoded, tokenizer.pad_token_id, batch_size, precision)
 
 
 def weigh_rows(
@@ -96,29 +98,26 @@ def encode_rows(
 
 
 def _mean_loss(
-    model: Any, encoded: Sequence[Mapping[str, Sequence[int]]], batch_size: int, precision: Precision
+    model: Any,
+    encoded: Sequence[dict[str, list[int]]],
+    pad_token_id: int,
+    batch_size: int,
+    precision: Precision,
 ) -> float:
     import torch
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from alignment.models import autocast, autocast_dtype, pick_device
 
     device = pick_device("auto")
     model.to(device).eval()
+    collate = DataCollatorForLanguageModeling(pad_token_id)
     total, n_tokens = 0.0, 0
     for start in range(0, len(encoded), batch_size):
-        batch = encoded[start : start + batch_size]
-        longest = max(len(row["input_ids"]) for row in batch)
-        # The padding's own token does not matter: it is masked, and it has no label.
-        ids = torch.tensor([[*row["input_ids"], *[0] * (longest - len(row["input_ids"]))] for row in batch])
-        labels = torch.tensor([[*row["labels"], *[-100] * (longest - len(row["labels"]))] for row in batch])
-        mask = torch.tensor(
-            [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in batch]
-        )
+        batch = {name: ids.to(device) for name, ids in collate(encoded[start : start + batch_size]).items()}
         with torch.no_grad(), autocast(device, autocast_dtype(precision, device)):
-            logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), labels[:, 1:].to(device).flatten(), reduction="sum"
-        )  # labels of -100 count nothing
-        total += float(loss)
-        n_tokens += int((labels[:, 1:] != -100).sum())
+            loss = model(**batch).loss  # the mean over the batch's labels
+        n_labels = int((batch["labels"] != -100).sum())
+        total += float(loss) * n_labels
+        n_tokens += n_labels
     return total / n_tokens

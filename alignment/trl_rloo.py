@@ -2,13 +2,12 @@
 
 Knows nothing of cycles. It reads the section `ppo` where TRL has the same setting, and refuses what would change the loss and TRL cannot do. Different from ours (`ppo.py`): each prompt is processed
 once for every sample; samples are drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`, so `choices_coef` has nothing to hold; whitened advantages lose their mean
-too; prompts come in an order of their own, in which `asked_share` says nothing; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
+too; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from alignment.models import (
     pick_device,
 )
 from alignment.padding import encode_prompt, ensure_padding
+from alignment.ppo_prompts import TrainingPrompts
 from alignment.ppo_settings import PpoSettings
 from alignment.records import ProgressFn, RewardFunction, RolloutPrompt, StageResult
 from alignment.trl_trainers import (
@@ -110,25 +110,25 @@ def train_trl_rloo(
     tokenizer = load_tokenizer(policy_dir)
     model = load_causal_model(policy_dir, pick_device(settings.device))
     ensure_padding(tokenizer, model)
-    fitting = [p for p in prompts if len(encode_prompt(tokenizer, p.prompt)) <= settings.max_prompt_tokens]
-    if not fitting:
-        raise TrainingError(
-            f"none of the {len(prompts)} prompts has at most max_prompt_tokens={settings.max_prompt_tokens} tokens"
-        )
+    training = TrainingPrompts(settings, prompts, policy=model, tokenizer=tokenizer)
+    # Those of the whole training in one pass: TRL shuffles with numbers that a resumed run draws from their beginning, so that a second pass would be the first once more.
+    places = [prompt for step in range(settings.steps) for prompt, _ in training.of_step(step)]
     end_ids = end_of_text_ids(model, tokenizer)
     if settings.lora_rank:
         model = add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha)
     trainer = _QuietRLOOTrainer(
         model=model,
-        reward_funcs=_as_trl_reward(reward, fitting, end_ids, settings),
+        reward_funcs=_as_trl_reward(reward, places, end_ids, settings),
         args=_arguments(settings, work_dir),
-        train_dataset=Dataset.from_list(_rows(fitting, settings)),
+        train_dataset=Dataset.from_list(
+            [{"prompt": prompt.prompt, "place": at} for at, prompt in enumerate(places)]
+        ),
         processing_class=tokenizer,
         callbacks=[ProgressCallback("rloo", progress), WholeCheckpoints(), _KlBudget(settings.kl_budget)],
     )
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command line's answer
     trainer.train(resume_from_checkpoint=newest_whole_checkpoint(work_dir / "checkpoints"))
-    metrics = _measure(trainer.state, settings) | {"prompts_left_out": float(len(prompts) - len(fitting))}
+    metrics = _measure(trainer.state, settings) | {"prompts_left_out": float(training.n_left_out)}
     dtype = torch.bfloat16 if settings.export_precision == "bfloat16" else torch.float32
     export_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out_dir, dtype=dtype)
     discard_checkpoints(work_dir / "checkpoints")
@@ -177,27 +177,13 @@ def _arguments(settings: PpoSettings, work_dir: Path) -> RLOOConfig:
         max_grad_norm=settings.max_grad_norm,
         adam_epsilon=settings.adam_eps,
         disable_dropout=True,
-        shuffle_dataset=False,  # `_rows` has
+        shuffle_dataset=False,  # `TrainingPrompts` has
         activation_checkpointing=False,  # TRL turns it on
         save_steps=settings.save_every * settings.epochs * settings.minibatches,
         save_total_limit=2,
         logging_steps=1,
         **machine_arguments(settings.precision, settings.seed),
     )
-
-
-def _rows(prompts: Sequence[RolloutPrompt], settings: PpoSettings) -> list[dict[str, Any]]:
-    """A prompt for each place of the whole training, in one pass after another, each in its own order.
-
-    TRL shuffles once a pass with numbers that a resumed run draws from their beginning, so that the second pass would be the first once more.
-    """
-    rng = random.Random(settings.seed)  # noqa: S311 -- an order, not a secret
-    rows: list[dict[str, Any]] = []
-    n_wanted = settings.steps * settings.prompts_per_step
-    while len(rows) < n_wanted:
-        order = rng.sample(range(len(prompts)), len(prompts))
-        rows += [{"prompt": prompts[at].prompt, "place": at} for at in order]
-    return rows[:n_wanted]
 
 
 def _as_trl_reward(

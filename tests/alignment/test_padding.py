@@ -9,14 +9,11 @@ import pytest
 
 from alignment.errors import TrainingError
 from alignment.padding import encode_completion, encode_prompt, ensure_padding
-from tests.chatbot.tiny_models import make_tiny_model
+from tests.chatbot.tiny_models import load_tiny_model, make_tiny_model
 
 
 def _load(folder: Path, architecture: str, **options: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    make_tiny_model(folder, architecture, **options)
-    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return load_tiny_model(make_tiny_model(folder, architecture, **options))
 
 
 def test_a_given_padding_token_is_kept(tmp_path: Path) -> None:

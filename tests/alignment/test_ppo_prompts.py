@@ -36,7 +36,7 @@ def prompts_of(
         for at, prompt in enumerate(made)
     ]
     chosen = PpoSettings(prompts_per_step=size, minibatches=1, asked_share=share, steps=steps)
-    training = TrainingPrompts(chosen, models(), prompts)
+    training = TrainingPrompts(chosen, prompts, policy=models().policy, tokenizer=models().tokenizer)
     return [[prompt.id for prompt, _ in training.of_step(step)] for step in range(steps)]
 
 

@@ -13,7 +13,7 @@ from alignment.errors import RunCancelled, TrainingError
 from alignment.records import PromptCompletion, StageProgress, StageResult
 from alignment.sft import SftSettings, train_sft
 from alignment.trl_trainers import discard_checkpoints, newest_whole_checkpoint
-from tests.chatbot.tiny_models import make_tiny_model
+from tests.chatbot.tiny_models import load_tiny_model, make_tiny_model
 
 SETTINGS = SftSettings(
     epochs=8,
@@ -42,15 +42,6 @@ def _ignore(_: StageProgress) -> None:
     return None
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    return (
-        AutoModelForCausalLM.from_pretrained(folder, local_files_only=True),
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
-    )
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
     """A tiny Llama after a few steps."""
@@ -66,7 +57,7 @@ def test_the_model_learns_the_completions_and_to_stop(trained: tuple[Path, dict[
     """Greedy decoding gives back the completion and the end token."""
     import torch
 
-    model, tokenizer = _load(trained[0])
+    model, tokenizer = load_tiny_model(trained[0])
     ids = torch.tensor([tokenizer("Question 1: how many days?", add_special_tokens=False)["input_ids"]])
     written = model.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :].tolist()
 
@@ -97,7 +88,7 @@ def test_gpt2_without_padding_gets_a_pad_token_that_is_not_the_end(tmp_path: Pat
     base = make_tiny_model(tmp_path / "base", "gpt2")
     settings = SftSettings(max_steps=1, batch_size=2, micro_batch_size=2, precision="float32")
     result = train_sft(settings, base_dir=base, rows=_rows(4), out_dir=tmp_path / "out", progress=_ignore)
-    model, tokenizer = _load(result.path)
+    model, tokenizer = load_tiny_model(result.path)
 
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().weight.shape[0]

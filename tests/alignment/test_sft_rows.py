@@ -12,7 +12,7 @@ import torch
 from alignment.records import PromptCompletion, StageProgress
 from alignment.sft import SftSettings, train_sft
 from alignment.sft_rows import derived_loss, encode_rows
-from tests.chatbot.tiny_models import make_tiny_model
+from tests.chatbot.tiny_models import load_tiny_model, make_tiny_model
 
 SETTINGS = SftSettings(batch_size=2, micro_batch_size=2, max_length=200, precision="float32")
 ALWAYS_KNOWN = 1e9
@@ -38,21 +38,12 @@ def _rows() -> list[PromptCompletion]:
     return [*rows, refused, written]
 
 
-def _load(base: Path) -> tuple[torch.nn.Module, object]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    return (
-        AutoModelForCausalLM.from_pretrained(base, local_files_only=True),
-        AutoTokenizer.from_pretrained(base, local_files_only=True),
-    )
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_the_loss_on_derived_pairs_is_the_mean_over_their_completions_tokens(
     tmp_path: Path, batch_size: int
 ) -> None:
     """Row by row with the model's own loss, weighed by tokens, it is the same, however rows are batched; prompts, refusals and people's answers do not count."""
-    model, tokenizer = _load(make_tiny_model(tmp_path / "base", "llama"))
+    model, tokenizer = load_tiny_model(make_tiny_model(tmp_path / "base", "llama"))
     model.eval()
     encoded, _ = encode_rows(_rows()[:5], tokenizer, 200)
     total, n_tokens = 0.0, 0
@@ -73,7 +64,7 @@ def test_the_loss_on_derived_pairs_is_the_mean_over_their_completions_tokens(
 
 def test_where_no_derived_pair_fits_there_is_no_loss(tmp_path: Path) -> None:
     """Then nothing is decided by it."""
-    model, tokenizer = _load(make_tiny_model(tmp_path / "base", "llama"))
+    model, tokenizer = load_tiny_model(make_tiny_model(tmp_path / "base", "llama"))
 
     assert (
         derived_loss(model, tokenizer, _rows()[5:], max_length=200, batch_size=2, precision="float32", seed=1)
@@ -111,7 +102,7 @@ def test_where_nobody_wrote_an_answer_such_a_model_stays_as_it_is(tmp_path: Path
         out_dir=tmp_path / "out",
         progress=_ignore,
     )
-    before, after = (_load(path)[0].state_dict() for path in (base, result.path))
+    before, after = (load_tiny_model(path)[0].state_dict() for path in (base, result.path))
 
     assert result.metrics["n_steps"] == 0
     assert all(torch.equal(before[name], after[name]) for name in before)

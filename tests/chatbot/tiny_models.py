@@ -36,6 +36,16 @@ def make_tiny_model(
     return folder
 
 
+def load_tiny_model(folder: Path) -> tuple[Any, Any]:
+    """A saved model and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return (
+        AutoModelForCausalLM.from_pretrained(folder, local_files_only=True),
+        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+    )
+
+
 def _make_tokenizer(architecture: str, *, chat_template: bool) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
