@@ -51,66 +51,104 @@ class CandidateMeasurement:
         return [(result, bases[result.name]) for result in self.suites]
 
 
-def measure_candidate(
-    world: CycleWorld,
-    candidate: PolicyVersion,
-    held_out: Sequence[RolloutPrompt],
-    *,
-    judge_dir: Path,
-    settings: TrainingSettings,
-    progress: ProgressFn,
-) -> CandidateMeasurement:
-    """Let the candidate, the serving policy and the base model answer, and judge their answers.
+class CandidateBench:
+    """Measures candidates of one run, one after the other, against the same others on the same questions.
 
-    Args:
-        world: The rest of the product.
-        candidate: Its `path` holds weights; need not be registered.
-        held_out: Prompts that nothing was learned from.
-        judge_dir: A reward model's directory.
-        settings: How many questions, and how many at once.
-        progress: See `ProgressFn`; stage `gates`.
-
-    Raises:
-        TrainingError: there is no question to measure on.
+    What the serving policy and the base model answer is asked once and kept, for the second candidate too.
     """
-    from alignment.reward_model import RewardModel
 
-    questions = choose_questions(held_out, settings.cycle.gate_questions)
-    if not questions:
-        raise TrainingError(
-            "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
+    def __init__(
+        self,
+        world: CycleWorld,
+        held_out: Sequence[RolloutPrompt],
+        *,
+        judge_dir: Path,
+        settings: TrainingSettings,
+        progress: ProgressFn,
+    ) -> None:
+        """Choose the questions; nothing is asked yet.
+
+        Args:
+            world: The rest of the product.
+            held_out: Prompts that nothing was learned from.
+            judge_dir: A reward model's directory.
+            settings: How many questions, and how many at once.
+            progress: See `ProgressFn`; stage `gates`.
+
+        Raises:
+            TrainingError: there is no question to measure on.
+        """
+        self._questions = choose_questions(held_out, settings.cycle.gate_questions)
+        if not self._questions:
+            raise TrainingError(
+                "no held-out question to measure a candidate on: ingest more documents or collect more judgements"
+            )
+        self._probes = make_probes(
+            self._questions, most=settings.cycle.suite_probes, seed=settings.cycle.seed
         )
-    parent, base = world.serving(), world.base()
-    policies = [candidate, parent] if parent.id == base.id else [candidate, parent, base]
-    probes = make_probes(questions, most=settings.cycle.suite_probes, seed=settings.cycle.seed)
-    answers: list[list[Answer]] = []
-    suites: list[list[SuiteResult]] = []
-    for policy in policies:
-        generator = world.load(policy)
+        self._world, self._judge_dir, self._settings, self._progress = world, judge_dir, settings, progress
+        self._others: tuple[PolicyVersion, list[_Written]] | None = None
+
+    def measure(self, candidate: PolicyVersion) -> CandidateMeasurement:
+        """Let the candidate, the serving policy and the base model answer, and judge their answers.
+
+        Args:
+            candidate: Its `path` holds weights; need not be registered.
+        """
+        from alignment.reward_model import RewardModel
+
+        # Who serves is looked up first: the verdict is about that one, whoever comes meanwhile.
+        parent, others = self._written_by_others()
+        ours = self._written_by(candidate, trapped=True)
+        reward = RewardModel.load(self._judge_dir)
+        judge = RewardJudge(reward, self._world.render)
+        groups = [prompt.id for prompt in self._questions]
+        seed = self._settings.cycle.seed
+        wins = [win_rate(ours.answers, theirs.answers, judge, seed=seed, groups=groups) for theirs in others]
+        figures = [_metrics(self._questions, theirs.answers) for theirs in others]
+        return CandidateMeasurement(
+            candidate=_metrics(self._questions, ours.answers),
+            parent=figures[0],
+            win=wins[0],
+            base=BaseComparison(metrics=figures[1], win=wins[1]) if len(wins) > 1 else None,
+            member_wins=member_win_rates(ours.answers, others[0].answers, reward, self._world.render),
+            suites=ours.suites,
+            base_suites=others[-1].suites,
+            parent_id=parent.id,
+        )
+
+    def _written_by_others(self) -> tuple[PolicyVersion, list[_Written]]:
+        """Who serves, and what that one and the base model wrote, the base model's last; one where they are the same."""
+        if self._others is None:
+            parent, base = self._world.serving(), self._world.base()
+            others = [parent] if parent.id == base.id else [parent, base]
+            self._others = (
+                parent,
+                [self._written_by(policy, trapped=policy.id == base.id) for policy in others],
+            )
+        return self._others
+
+    def _written_by(self, policy: PolicyVersion, *, trapped: bool) -> _Written:
+        generator = self._world.load(policy)
         # As long as readers get them: what only long answers get wrong must be seen. And greedily, so that only the policies differ.
-        sampling = replace(world.served_sampling(), temperature=0.0)
-        writer = _Writer(generator, sampling, settings.cycle.gate_batch, progress, policy.id)
-        completed = writer.complete([prompt.prepared for prompt in questions], "answers")
-        answers.append([world.finish(turn, c, generator, writer.sampling) for turn, c in completed])
-        if policy is candidate or policy.id == base.id:
-            trapped = writer.complete([probe.turn for probe in probes], "traps")
-            suites.append(judge_probes(probes, [completion.text for _, completion in trapped]))
-    reward = RewardModel.load(judge_dir)
-    judge = RewardJudge(reward, world.render)
-    groups = [prompt.id for prompt in questions]
-    wins = [
-        win_rate(answers[0], others, judge, seed=settings.cycle.seed, groups=groups) for others in answers[1:]
-    ]
-    return CandidateMeasurement(
-        candidate=_metrics(questions, answers[0]),
-        parent=_metrics(questions, answers[1]),
-        win=wins[0],
-        base=BaseComparison(metrics=_metrics(questions, answers[2]), win=wins[1]) if len(wins) > 1 else None,
-        member_wins=member_win_rates(answers[0], answers[1], reward, world.render),
-        suites=suites[0],
-        base_suites=suites[1],
-        parent_id=parent.id,
-    )
+        sampling = replace(self._world.served_sampling(), temperature=0.0)
+        at_once = self._settings.cycle.gate_batch
+        writer = _Writer(generator, sampling, at_once, self._progress, policy.id)
+        completed = writer.complete([prompt.prepared for prompt in self._questions], "answers")
+        answers = [self._world.finish(turn, c, generator, writer.sampling) for turn, c in completed]
+        suites: list[SuiteResult] = []
+        if trapped:
+            fallen = writer.complete([probe.turn for probe in self._probes], "traps")
+            suites = judge_probes(self._probes, [completion.text for _, completion in fallen])
+        return _Written(answers=answers, suites=suites)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What one policy wrote."""
+
+    answers: Sequence[Answer]
+    suites: Sequence[SuiteResult]
 
 
 def choose_questions(held_out: Sequence[RolloutPrompt], most: int) -> list[RolloutPrompt]:

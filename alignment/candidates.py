@@ -33,6 +33,7 @@ def make_candidate(
     taste: Mapping[str, Any] | None,
     gates: Sequence[GateResult] = (),
     reason: str = "",
+    part: str = "",
 ) -> PolicyVersion:
     """The policy that a stage made; not registered yet.
 
@@ -47,6 +48,7 @@ def make_candidate(
         taste: What was learned of the evidence's order; None where nothing was.
         gates: Verdicts, once there are any.
         reason: Why it was rejected; empty for a candidate.
+        part: How much of the stage's step it is (`step_back.PARTS`); empty for all of it.
     """
     base = world.base()
     verdicts = [dataclasses.asdict(gate) for gate in gates]
@@ -64,7 +66,7 @@ def make_candidate(
         "gates": verdicts,
     }
     return PolicyVersion(
-        id=f"{stage}-{run.id[:8]}",
+        id="-".join(filter(None, (stage, part, run.id[:8]))),
         stage=stage,
         state="rejected" if reason else "candidate",
         parent=parent,

@@ -1,6 +1,7 @@
 """A whole cycle: snapshot, SFT, reward model, PPO or another optimiser, gates, promotion. Read `Cycle.run` first.
 
     judgements + open documents ─▶ snapshot ─▶ SFT ─▶ reward model, judge ─▶ PPO ─▶ gates ─▶ promoted, or rejected with the reason
+                                                                                     └ went too far: half of the step (`step_back`)
 
 Every cycle starts again from the base model and learns from everything that counts today. So a deleted document, a deleted person or a
 withdrawn vote leaves no trace in the next policy, and rounds cannot drift away from each other's data.
@@ -14,6 +15,7 @@ is a successful run.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,12 +26,12 @@ from alignment.candidates import PolicyStage, make_candidate
 from alignment.cycle_rewards import learn_cycle_order, train_cycle_judge, train_cycle_reward
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_snapshot import counts_of, take_snapshot
-from alignment.cycle_verdict import reach_verdict
+from alignment.cycle_verdict import Verdicts
 from alignment.cycle_world import CycleWorld
 from alignment.errors import TrainingError
 from alignment.finished_stages import FinishedStages
-from alignment.gates import explain, gates_passed
-from alignment.optimiser_settings import OptimiserName
+from alignment.gates import explain
+from alignment.optimiser_settings import CHOOSERS, OptimiserName
 from alignment.optimisers import BEST_OF_N, Learned, serve_best_of_n, train_policy
 from alignment.policy_kl import kl_of
 from alignment.rater_weights import shares_of_authors
@@ -42,6 +44,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot
+from alignment.step_back import PARTS, Attempt, choose, step_back, went_too_far
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.records import PolicyVersion
 
@@ -105,8 +108,7 @@ class Cycle:
                 self._publish(self._candidate(self._policy_stage, policy, data)),
                 "Stopped after PPO, as asked; no gates were run.",
             )
-        gates = self._gates(data, policy)
-        return self._conclude(data, policy, gates)
+        return self._conclude(data, self._attempts(data, sft, policy))
 
     # Stages
 
@@ -230,23 +232,35 @@ class Cycle:
         stages: dict[OptimiserName, PolicyStage] = {"best_of_n": "best_of_n", "trl_rloo": "rloo"}
         return stages.get(self._settings.cycle.optimiser, "ppo")
 
-    def _gates(self, data: LoadedSnapshot, policy: StageResult) -> list[GateResult]:
+    def _attempts(self, data: LoadedSnapshot, sft: StageResult, whole: StageResult) -> list[Attempt]:
+        """The candidate before the gates; and where it went too far, parts of its step."""
+        verdicts = Verdicts(
+            self._world, self._settings, data, judge_dir=self._judge_dir(), progress=self._progress
+        )
+        attempts = [self._attempt(verdicts, data, whole)]
+        # Who chooses among completions has no weights of its own between which to go back.
+        most = 0 if self._settings.cycle.optimiser in CHOOSERS else self._settings.cycle.step_backs
+        for part in PARTS[:most]:
+            if not went_too_far(attempts[-1].gates):
+                break
+            folder = self._run.directory / f"step_{part}"
+            make = functools.partial(step_back, sft.path, whole, folder, part)
+            attempts.append(self._attempt(verdicts, data, self._stage(folder.name, make), part))
+        return attempts
+
+    def _attempt(
+        self, verdicts: Verdicts, data: LoadedSnapshot, policy: StageResult, part: str = ""
+    ) -> Attempt:
         def measure() -> dict[str, Any]:
-            return reach_verdict(
-                self._world,
-                self._settings,
-                data,
-                self._candidate(self._policy_stage, policy, data),
-                kl=kl_of(policy.metrics),
-                judge_dir=self._judge_dir(),
-                progress=self._progress,
+            return verdicts.reach(
+                self._candidate(self._policy_stage, policy, data, part=part), kl=kl_of(policy.metrics)
             )
 
-        outcome = self._finished.once("gates", measure)
-        self._metrics["gates"] = outcome["metrics"]
+        outcome = self._finished.once(f"gates_{part}" if part else "gates", measure)
+        self._metrics[f"gates_{part}" if part else "gates"] = outcome["metrics"]
         # Who serves may have changed since the run began: the verdict is about the policy that it was measured against.
         self._parent = str(outcome["metrics"].get("parent_id") or self._parent)
-        return [GateResult(**gate) for gate in outcome["gates"]]
+        return Attempt(part=part, result=policy, gates=[GateResult(**gate) for gate in outcome["gates"]])
 
     def _judge_dir(self) -> Path:
         # Too few held-out judgements for a judge of their own: the verdict is then by the model that PPO maximised.
@@ -259,11 +273,11 @@ class Cycle:
 
     # Outcome
 
-    def _conclude(self, data: LoadedSnapshot, result: StageResult, gates: list[GateResult]) -> CycleResult:
-        passed, reason = gates_passed(gates), explain(gates)
-        policy = self._publish(
-            self._candidate(self._policy_stage, result, data, gates=gates, reason="" if passed else reason)
-        )
+    def _conclude(self, data: LoadedSnapshot, attempts: Sequence[Attempt]) -> CycleResult:
+        chosen, reason = choose(attempts)
+        published = [self._publish_attempt(data, attempt) for attempt in attempts]
+        policy = published[attempts.index(chosen)]
+        passed, gates = chosen.passed, chosen.gates
         serving = self._world.serving().id
         # A run that was killed after promoting does not promote again: somebody may have rolled back.
         wanted = passed and self._settings.cycle.promote and not self._run.promoted
@@ -277,6 +291,14 @@ class Cycle:
                 f"`tacit policies promote {policy.id}` if it should serve all the same, or train again."
             )
         return self._end(policy, reason, gates=gates, promoted=promoted)
+
+    def _publish_attempt(self, data: LoadedSnapshot, attempt: Attempt) -> PolicyVersion:
+        why = "" if attempt.passed else explain(list(attempt.gates))
+        return self._publish(
+            self._candidate(
+                self._policy_stage, attempt.result, data, gates=attempt.gates, reason=why, part=attempt.part
+            )
+        )
 
     def _end(
         self,
@@ -306,6 +328,7 @@ class Cycle:
         *,
         gates: Sequence[GateResult] = (),
         reason: str = "",
+        part: str = "",
     ) -> PolicyVersion:
         return make_candidate(
             stage,
@@ -318,4 +341,5 @@ class Cycle:
             taste=None if stage == "sft" else self._metrics.get("taste"),
             gates=gates,
             reason=reason,
+            part=part,
         )

@@ -45,6 +45,9 @@ class CycleSettings:
     """Traps of each suite (faithfulness, sycophancy, injection) that a candidate and its parent are tried on."""
     gate_batch: int = 8
     """Questions answered at once while measuring."""
+    step_backs: int = 2
+    """How often the optimiser's step away from the SFT policy is halved where a gate says that it went too far (length, key facts, overlap, groundedness, abstention, traps)
+    and people prefer it all the same; each half stands before all gates. 0 leaves it at the whole step."""
     promote: bool = True
     """False stops before promotion: ops decide by hand."""
 
@@ -60,6 +63,8 @@ class CycleSettings:
         for name in ("judge_min_judgements", "gate_questions", "gate_batch", "suite_probes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.step_backs <= 3:
+            raise ValueError(f"step_backs={self.step_backs} must be 0 to 3: a sixteenth of a step is none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The verdict on a candidate: measured beside the policy that serves and the base model, and held against the gates.
+"""The verdicts on a run's candidates: measured beside the policy that serves and the base model, and held against the gates.
 
 Knows nothing of promotion: what follows from a verdict is the cycle's business.
 """
@@ -6,10 +6,11 @@ Knows nothing of promotion: what follows from a verdict is the cycle's business.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
-from alignment.candidate_measurement import measure_candidate
+from alignment.candidate_measurement import CandidateBench
 from alignment.cycle_settings import TrainingSettings
 from alignment.cycle_world import CycleWorld
 from alignment.gates import run_gates
@@ -20,48 +21,67 @@ from alignment.snapshot import LoadedSnapshot
 from chatbot.records import PolicyVersion
 
 
-def reach_verdict(
-    world: CycleWorld,
-    settings: TrainingSettings,
-    data: LoadedSnapshot,
-    candidate: PolicyVersion,
-    *,
-    kl: float | None,
-    judge_dir: Path,
-    progress: ProgressFn,
-) -> dict[str, Any]:
-    """`{"gates": [...], "metrics": {...}}`, as it is kept with the run.
+class Verdicts:
+    """The verdicts on the candidates of one run."""
 
-    Args:
-        world: The rest of the product.
-        settings: Of all stages.
-        data: The cycle's snapshot.
-        candidate: Its `path` holds weights; need not be registered.
-        kl: Nats an answer from the SFT policy; None for a candidate without PPO.
-        judge_dir: A reward model's directory.
-        progress: See `ProgressFn`; stage `gates`.
+    def __init__(
+        self,
+        world: CycleWorld,
+        settings: TrainingSettings,
+        data: LoadedSnapshot,
+        *,
+        judge_dir: Path,
+        progress: ProgressFn,
+    ) -> None:
+        """Get ready; nothing is measured yet.
 
-    Raises:
-        TrainingError: there is no question to measure on.
-    """
-    measurement = measure_candidate(
-        world, candidate, data.held_out.rollouts, judge_dir=judge_dir, settings=settings, progress=progress
-    )
-    gates = run_gates(
-        measurement.candidate,
-        measurement.parent,
-        measurement.win,
-        settings.gates,
-        n_judgements=count_learned(data),
-        kl=kl,
-        base=measurement.base,
-        suites=measurement.paired_suites(),
-        member_wins=measurement.member_wins,
-    )
-    return {
-        "gates": [dataclasses.asdict(gate) for gate in gates],
-        "metrics": dataclasses.asdict(measurement),
-    }
+        Args:
+            world: The rest of the product.
+            settings: Of all stages.
+            data: The cycle's snapshot.
+            judge_dir: A reward model's directory.
+            progress: See `ProgressFn`; stage `gates`.
+        """
+        self._settings = settings
+        self._data = data
+        self._bench: CandidateBench | None = None
+        self._open = functools.partial(
+            CandidateBench,
+            world,
+            data.held_out.rollouts,
+            judge_dir=judge_dir,
+            settings=settings,
+            progress=progress,
+        )
+
+    def reach(self, candidate: PolicyVersion, *, kl: float | None) -> dict[str, Any]:
+        """`{"gates": [...], "metrics": {...}}`, as it is kept with the run.
+
+        Args:
+            candidate: Its `path` holds weights; need not be registered.
+            kl: Nats an answer from the SFT policy; None for a candidate without PPO.
+
+        Raises:
+            TrainingError: there is no question to measure on.
+        """
+        # Only where something is to be measured: a run may be resumed when all its verdicts are reached.
+        self._bench = self._bench or self._open()
+        measurement = self._bench.measure(candidate)
+        gates = run_gates(
+            measurement.candidate,
+            measurement.parent,
+            measurement.win,
+            self._settings.gates,
+            n_judgements=count_learned(self._data),
+            kl=kl,
+            base=measurement.base,
+            suites=measurement.paired_suites(),
+            member_wins=measurement.member_wins,
+        )
+        return {
+            "gates": [dataclasses.asdict(gate) for gate in gates],
+            "metrics": dataclasses.asdict(measurement),
+        }
 
 
 def count_learned(data: LoadedSnapshot) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from chatbot.best_of_n import Choice
 
 OptimiserName = Literal["ppo", "best_of_n", "ppo_best_of_n", "trl_rloo"]
 """`ppo`: ours. `best_of_n`: the SFT policy, which serves the best of several completions by the cycle's reward. `ppo_best_of_n`: both.
 `trl_rloo`: TRL's RLOOTrainer, under the settings of `ppo` that it knows."""
+
+CHOOSERS: Final[frozenset[OptimiserName]] = frozenset(("best_of_n", "ppo_best_of_n"))
+"""Those whose policy chooses among completions while it serves."""
 
 
 @dataclass(frozen=True, kw_only=True)

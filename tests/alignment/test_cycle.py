@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from alignment.errors import RunCancelled, TrainingError
-from alignment.records import CycleResult, StageProgress
+from alignment.records import CycleResult, GateResult, StageProgress
 from alignment.tables import runs
 from chatbot.best_of_n import CHOICE_FILE
 from chatbot.bundles import verify_bundle
@@ -266,6 +266,89 @@ def test_a_candidate_that_fails_a_gate_is_kept_and_explained(services: Services)
     assert ("rejected", "base") == (policy.state, services.registry.serving().id)
     assert "1000" in policy.reason
     assert "done" == services.runs.get(result.run_id).state
+
+
+def _fail_by_length(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """Let the first n verdicts say that answers became too short, and nothing else against the candidate."""
+    import alignment.cycle_verdict
+
+    judge, left = alignment.cycle_verdict.run_gates, [n]
+
+    def run_gates(*args: Any, **kwargs: Any) -> list[GateResult]:
+        gates = judge(*args, **kwargs)
+        left[0] -= 1
+        if left[0] < 0:
+            return gates
+        return [replace(g, passed=False, why="Too short.") if g.name == "length" else g for g in gates]
+
+    monkeypatch.setattr(alignment.cycle_verdict, "run_gates", run_gates)
+
+
+def test_half_of_a_step_that_went_too_far_may_serve(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a policy of its own, half-way between SFT's and PPO's; the whole step is kept as rejected, with its reason."""
+    _fail_by_length(monkeypatch, 1)
+    result = _train(services, *LENIENT)
+    run = result.run_id[:8]
+    whole, half = services.registry.get(f"ppo-{run}"), services.registry.get(f"ppo-half-{run}")
+
+    assert result.promoted
+    assert half.id == result.policy_id == services.registry.serving().id
+    assert result.reason.startswith("Half of the optimiser's step. All ")
+    assert result.reason.endswith("The whole step had failed: Too short.")
+    assert ("rejected", "Too short.") == (whole.state, whole.reason)
+    assert half.metrics["share_of_step"] == 0.5
+    assert {"gates", "gates_half", "step_half"} <= set(result.metrics)
+    verify_bundle(Path(half.path), half.manifest["files"])
+
+
+def test_where_no_part_of_the_step_passes_all_are_kept_and_the_whole_one_is_the_runs(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What serves goes on serving."""
+    _fail_by_length(monkeypatch, 9)
+    result = _train(services, *LENIENT)
+    run = result.run_id[:8]
+    states = {p.id: p.state for p in services.registry.list() if p.stage == "ppo"}
+
+    assert f"ppo-{run}" == result.policy_id
+    assert dict.fromkeys((f"ppo-{run}", f"ppo-half-{run}", f"ppo-quarter-{run}"), "rejected") == states
+    assert "A quarter of the step failed too, by length." in result.reason
+    assert "base" == services.registry.serving().id
+
+
+def test_ops_may_turn_steps_back_off(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cycle.step_backs=0` is one candidate a cycle."""
+    _fail_by_length(monkeypatch, 1)
+    result = _train(services, *LENIENT, "cycle.step_backs=0")
+
+    assert not result.promoted
+    assert ["ppo"] == [p.stage for p in services.registry.list() if p.stage not in ("base", "sft")]
+
+
+def test_a_run_that_was_killed_between_two_attempts_measures_only_the_one_that_is_missing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first verdict stands, and it still names the whole step's failure."""
+    import alignment.cycle
+
+    def crash(*_: object, **__: object) -> None:
+        raise MemoryError("no memory left")
+
+    _fail_by_length(monkeypatch, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(alignment.cycle, "step_back", crash)
+        with pytest.raises(MemoryError):
+            _train(services, *LENIENT)
+    asked: list[str] = []
+    result = services.resume_run(
+        services.runs.list(1)[0].id, progress=lambda report: asked.append(report.note)
+    )
+
+    assert result.promoted
+    assert f"ppo-half-{result.run_id[:8]}" == result.policy_id
+    assert not any(note.endswith(f" ppo-{result.run_id[:8]}") for note in asked)
 
 
 def test_ops_may_keep_promotion_for_themselves(services: Services) -> None:
