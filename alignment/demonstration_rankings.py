@@ -61,6 +61,7 @@ def rank_demonstrations(
                 question_id=row.question_id,
                 labeler_id=row.labeler_id,
                 weight=weight / len(others),
+                seen=False,
             )
             for text in others
         ]

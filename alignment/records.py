@@ -84,6 +84,8 @@ class RankedCompletions:
     weight: float = 1.0
     document_ids: Sequence[str] | None = None
     """Documents whose text is in it; None where an earlier version did not write them down."""
+    seen: bool = True
+    """Somebody had the completions before them; False for a demonstration beside answers that nobody was shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

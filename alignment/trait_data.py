@@ -50,6 +50,8 @@ class TraitData:
     """(N,) how many of a judgement's outcomes can be chosen freely: K completions make C(K, 2) pairs, but only K - 1 of them can; 1 for a rating."""
     folds: Tensor
     """(N,) int64 in [0, `FOLDS`), by question."""
+    compared: Tensor
+    """(N,) bool: somebody saw several answers to one question and said which is better."""
 
     @property
     def pair_weights(self) -> Tensor:
@@ -113,6 +115,7 @@ def read_traits(judgements: Sequence[RankedCompletions]) -> TraitData:
         weights=weights * (len(judgements) / total) if total > 0 else weights,
         free=torch.tensor([max(len(j.completions) - 1, 1) for j in judgements], dtype=torch.float64),
         folds=torch.tensor([fold_of(j.question_id, FOLDS) for j in judgements], dtype=torch.long),
+        compared=torch.tensor([bool(j.ranking) and j.seen for j in judgements], dtype=torch.bool),
     )
 
 

@@ -33,6 +33,8 @@ from alignment.trait_data import FARTHEST, FOLDS, REFUSES, TraitData, read_trait
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of the sum of squared weights, in nats; the one that predicts left-out questions best is taken."""
+LEAST_COMPARED = 20
+"""With fewer comparisons that somebody made, the penalty is chosen by all judgements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,20 +157,26 @@ def start_of(data: TraitData) -> Tensor:
 
 
 def choose_penalty(data: TraitData, start: Tensor) -> float:
-    """The one of `PENALTIES` that predicts left-out questions best; infinite when none does better than no weights at all."""
-    best_penalty, best = math.inf, _cross_validated(data, math.inf, start)
+    """The one of `PENALTIES` that predicts left-out questions best; infinite when none does better than no weights at all.
+
+    By comparisons that somebody made, where there are enough: to tell answers to one question apart is what is asked of the score. Thumbs are of answers to different questions, and
+    a demonstration differs from the answers beside it in ways that no two of these do; weighed by all, either can end in no weights where comparisons alone say a lot
+    (lab log, 28 November). Fits learn from all.
+    """
+    told_by = data.compared if int(data.compared.sum()) >= LEAST_COMPARED else torch.ones_like(data.compared)
+    best_penalty, best = math.inf, _cross_validated(data, math.inf, start, told_by)
     for penalty in PENALTIES:
-        found = _cross_validated(data, penalty, start)
+        found = _cross_validated(data, penalty, start, told_by)
         if found > best + 1e-9:
             best_penalty, best = penalty, found
     return best_penalty
 
 
-def _cross_validated(data: TraitData, penalty: float, start: Tensor) -> float:
-    """Log-likelihood of each fold's judgements under a fit to the others, in nats."""
+def _cross_validated(data: TraitData, penalty: float, start: Tensor, told_by: Tensor) -> float:
+    """Log-likelihood, in nats, of those of each fold's judgements that a mask (N,) leaves, under a fit to all of the others."""
     total = 0.0
     for fold in range(FOLDS):
-        inside = data.only(data.folds == fold)
+        inside = data.only((data.folds == fold) & told_by)
         if not (len(inside.pairs) or len(inside.ratings)):
             continue
         weights, scalars = fit_weights(data.only(data.folds != fold), penalty, start)
