@@ -6,6 +6,7 @@ import json
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -150,6 +151,46 @@ def test_thumbs_that_follow_something_else_teach_little() -> None:
 def test_thumbs_that_follow_the_taste_keep_their_say() -> None:
     """Thumbs for short answers beside comparisons for short answers."""
     assert fit_traits(judged(90)).slope > 0.7
+
+
+def test_thumbs_by_chance_do_not_end_in_no_weights_where_comparisons_say_something() -> None:
+    """A quarter of the comparisons wrong, and twice as many thumbs that mean nothing: weighed by all, no trait was of any use."""
+    rng = random.Random(1)
+    comparisons = [row for row in judged(45, noise=0.25, seed=1) if row.ranking]
+    thumbs = [
+        replace(row, completions=(text,), ranking=(), label=rng.random() < 0.5)
+        for row in comparisons
+        for text in row.completions
+    ]
+    model = fit_traits([*comparisons, *thumbs])
+
+    assert model.penalty < math.inf
+    assert model.by_name()["words"] < 0
+
+
+def test_what_somebody_was_shown_and_compared_is_told_from_demonstrations_and_thumbs() -> None:
+    """By the first alone the penalty is chosen."""
+    rows = judged(3)
+    told = replace(rows[0], seen=False)
+
+    assert [True, True, False, False] == read_traits([*rows, told]).compared.tolist()
+
+
+def test_thumbs_alone_are_enough_to_learn_from() -> None:
+    """Where nobody compares, they decide."""
+    thumbs = [
+        RankedCompletions(
+            prompt=prompt(n),
+            completions=(f"{SENTENCES[n % 4]} [{n % 4 + 1}]",),
+            ranking=(),
+            label=len(SENTENCES[n % 4]) < 50,
+            question_id=str(n),
+            labeler_id="u",
+        )
+        for n in range(40)
+    ]
+
+    assert fit_traits(thumbs).penalty < math.inf
 
 
 def test_a_ranking_of_four_says_as_much_as_three_comparisons() -> None:
