@@ -49,6 +49,7 @@ def test_a_demonstration_wins_against_each_answer_of_the_model(policy_dir: Path)
     assert {judgement.labeler_id for judgement in found} == {"ann"}
     assert [judgement.question_id for judgement in found] == ["q How?"] * 2 + ["q Where?"] * 2
     assert sum(judgement.weight for judgement in found) == pytest.approx(1.0)
+    assert not any(judgement.seen for judgement in found)
 
 
 def test_what_nobody_wrote_is_compared_with_nothing(policy_dir: Path) -> None:
