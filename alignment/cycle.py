@@ -102,6 +102,12 @@ class Cycle:
         reward = self._reward(data, sft)
         if self._kind == "reward":
             return self._end(sft_policy, "Stopped after the reward model, as asked.")
+        if not (reward.metrics.get("informed", 1.0) or self._settings.cycle.optimise_uninformed):
+            return self._end(
+                sft_policy,
+                f"The judgements do not tell yet which answers people prefer: nothing that can be seen of an answer predicts them, so there was nothing to optimise. "
+                f"Collect more comparisons and train again; `tacit policies promote {sft_policy.id}` serves what was learned from demonstrations.",
+            )
         policy = self._optimise(data, sft, reward)
         if self._kind == "ppo":
             return self._end(

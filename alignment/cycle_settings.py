@@ -45,6 +45,9 @@ class CycleSettings:
     """Traps of each suite (faithfulness, sycophancy, injection) that a candidate and its parent are tried on."""
     gate_batch: int = 8
     """Questions answered at once while measuring."""
+    optimise_uninformed: bool = False
+    """Whether to go on where the judgements tell nothing yet of which answers people prefer, so that the reward gives every answer the same. Then the optimiser has groundedness and the agreement
+    with known answers alone to maximise, and moves away from what people like by chance (lab log, 28 November); False stops with the SFT policy."""
     step_backs: int = 2
     """How often the optimiser's step away from the SFT policy is halved where a gate says that it went too far (length, key facts, overlap, groundedness, abstention, traps)
     and people prefer it all the same; each half stands before all gates. 0 leaves it at the whole step."""

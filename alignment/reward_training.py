@@ -80,7 +80,7 @@ def train_reward(
 
     Returns:
         Metrics `loss`, `n_judgements`, `n_set_aside`, `n_dropped`, `n_cut`, `tie_rate`, `log_nu`, `rating_threshold`, `rating_slope`, `scale` (nats a unit of score), `clicks` (share of judgements that have nothing to do with the answers), `n_steps` (0 where only
-        the traits learned), `disagreement` (mean standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
+        the traits learned), `informed` (0 where every answer gets the same score, since nothing tells which are better), `disagreement` (mean standard deviation over the members of the anchors' scores, in those scores' own standard deviations), and with
         `held_out`: `held_out_pair_accuracy` (pairs that are not ties), `held_out_rating_accuracy`, `held_out_log_likelihood`
         (nats per judgement), `held_out_tie_rate`, `n_held_out`.
 
@@ -134,6 +134,7 @@ def train_reward(
         "scale": raw.calibration.scale,
         "clicks": raw.calibration.clicks,
         "n_steps": float(fitted.n_steps),
+        "informed": float(_is_informed(raw)),
         "disagreement": disagreement,
         **measure_judgements(raw, encode_judgements(held_out, raw.encoder), raw.calibration),
     }
@@ -199,6 +200,12 @@ def _cross_calibrate(
         elements = encode_judgements(inside, partial.encoder, unit).elements
         parts.append(judged_scores(elements, mean_scores(partial, elements)))
     return fit_calibration(together(parts), model.calibration) if parts else model.calibration
+
+
+def _is_informed(model: RewardModel) -> bool:
+    return model.reads_text or any(
+        weight != 0 for traits in model.encoder.traits for weight in traits.weights
+    )
 
 
 def _answers(judgements: Sequence[RankedCompletions]) -> list[PromptCompletion]:

@@ -11,6 +11,7 @@ from ui.cli import run
 TINY_CYCLE = (
     "cycle.gate_questions=3",
     "cycle.judge_min_judgements=1",
+    "cycle.optimise_uninformed=true",
     "snapshot.max_derived=14",
     "snapshot.max_derived_held_out=10",
     "snapshot.max_rollouts=8",

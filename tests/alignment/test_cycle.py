@@ -351,6 +351,28 @@ def test_a_run_that_was_killed_between_two_attempts_measures_only_the_one_that_i
     assert not any(note.endswith(f" ppo-{result.run_id[:8]}") for note in asked)
 
 
+def test_judgements_that_tell_nothing_are_not_optimised_for(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cycle ends with the SFT policy, ungated and not promoted, and says what to do."""
+    import alignment.trait_model
+
+    monkeypatch.setattr(alignment.trait_model, "choose_penalty", lambda *_: math.inf)
+    stages: list[str] = []
+    result = _train(
+        services,
+        *LENIENT,
+        "cycle.optimise_uninformed=false",
+        progress=lambda report: stages.append(report.stage),
+    )
+
+    assert f"sft-{result.run_id[:8]}" == result.policy_id
+    assert "Collect more comparisons" in result.reason
+    assert not result.promoted
+    assert not {"rloo", "gates"} & set(stages)
+    assert result.metrics["reward"]["informed"] == 0.0
+
+
 def test_ops_may_keep_promotion_for_themselves(services: Services) -> None:
     """`cycle.promote=false` leaves a candidate; a second cycle starts from the base model again."""
     first = _train(services, *LENIENT, "cycle.promote=false")
