@@ -15,7 +15,6 @@ is a successful run.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +43,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot
-from alignment.step_back import PARTS, Attempt, choose, step_back, went_too_far
+from alignment.step_back import Attempt, choose, make_attempts
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.records import PolicyVersion
 
@@ -239,34 +238,31 @@ class Cycle:
         return stages.get(self._settings.cycle.optimiser, "ppo")
 
     def _attempts(self, data: LoadedSnapshot, sft: StageResult, whole: StageResult) -> list[Attempt]:
-        """The candidate before the gates; and where it went too far, parts of its step."""
         verdicts = Verdicts(
             self._world, self._settings, data, judge_dir=self._judge_dir(), progress=self._progress
         )
-        attempts = [self._attempt(verdicts, data, whole)]
+
+        def measure(policy: StageResult, part: str) -> dict[str, Any]:
+            candidate = self._candidate(self._policy_stage, policy, data, part=part)
+            return verdicts.reach(candidate, kl=kl_of(policy.metrics))
+
         # Who chooses among completions has no weights of its own between which to go back.
         most = 0 if self._settings.cycle.optimiser in CHOOSERS else self._settings.cycle.step_backs
-        for part in PARTS[:most]:
-            if not went_too_far(attempts[-1].gates):
-                break
-            folder = self._run.directory / f"step_{part}"
-            make = functools.partial(step_back, sft.path, whole, folder, part)
-            attempts.append(self._attempt(verdicts, data, self._stage(folder.name, make), part))
+        attempts = make_attempts(
+            sft.path,
+            whole,
+            most=most,
+            directory=self._run.directory,
+            finished=self._finished,
+            measure=measure,
+        )
+        for attempt in attempts:
+            if attempt.part:
+                self._note(attempt.folder, attempt.result)
+            self._metrics[attempt.gates_folder] = attempt.measured
+            # Who serves may have changed since the run began: the verdict is about the policy that it was measured against.
+            self._parent = str(attempt.measured.get("parent_id") or self._parent)
         return attempts
-
-    def _attempt(
-        self, verdicts: Verdicts, data: LoadedSnapshot, policy: StageResult, part: str = ""
-    ) -> Attempt:
-        def measure() -> dict[str, Any]:
-            return verdicts.reach(
-                self._candidate(self._policy_stage, policy, data, part=part), kl=kl_of(policy.metrics)
-            )
-
-        outcome = self._finished.once(f"gates_{part}" if part else "gates", measure)
-        self._metrics[f"gates_{part}" if part else "gates"] = outcome["metrics"]
-        # Who serves may have changed since the run began: the verdict is about the policy that it was measured against.
-        self._parent = str(outcome["metrics"].get("parent_id") or self._parent)
-        return Attempt(part=part, result=policy, gates=[GateResult(**gate) for gate in outcome["gates"]])
 
     def _judge_dir(self) -> Path:
         # Too few held-out judgements for a judge of their own: the verdict is then by the model that PPO maximised.
@@ -274,8 +270,11 @@ class Cycle:
 
     def _stage(self, name: str, train: Callable[[], StageResult]) -> StageResult:
         result = self._finished.trained_once(name, train)
-        self._metrics[name] = {**result.metrics, "seconds": result.seconds}
+        self._note(name, result)
         return result
+
+    def _note(self, name: str, result: StageResult) -> None:
+        self._metrics[name] = {**result.metrics, "seconds": result.seconds}
 
     # Outcome
 

@@ -10,16 +10,18 @@ each further try would be another throw of the dice at the win rate.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
+from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed
 from alignment.records import GateResult, StageResult
 
@@ -53,6 +55,18 @@ class Attempt:
     """One of `PARTS`; empty for the whole step."""
     result: StageResult
     gates: Sequence[GateResult]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """What the gates were run on."""
+
+    @property
+    def folder(self) -> str:
+        """Of a part's weights in the run's directory."""
+        return f"step_{self.part}"
+
+    @property
+    def gates_folder(self) -> str:
+        """Of its verdict."""
+        return f"gates_{self.part}" if self.part else "gates"
 
     @property
     def passed(self) -> bool:
@@ -126,6 +140,45 @@ def step_back(start_dir: Path, whole: StageResult, out_dir: Path, part: str) -> 
         metrics={**whole.metrics, SHARE: share},
         seconds=time.monotonic() - started,
     )
+
+
+def make_attempts(
+    start_dir: Path,
+    whole: StageResult,
+    *,
+    most: int,
+    directory: Path,
+    finished: FinishedStages,
+    measure: Callable[[StageResult, str], dict[str, Any]],
+) -> list[Attempt]:
+    """The candidate before the gates; and where it went too far, parts of its step, until one does not fail so.
+
+    Args:
+        start_dir: The policy that the optimiser started from.
+        whole: The optimiser's.
+        most: How many parts at most.
+        directory: Of the run.
+        finished: What is done already; a part that was made and a verdict that was reached are read from it.
+        measure: Policy and part to `{"gates": [...], "metrics": {...}}`.
+
+    Returns:
+        The whole step, then its parts, each half of the one before.
+    """
+
+    def attempt(part: str, result: StageResult) -> Attempt:
+        empty = Attempt(part=part, result=result, gates=())
+        outcome = finished.once(empty.gates_folder, lambda: measure(result, part))
+        gates = [GateResult(**gate) for gate in outcome["gates"]]
+        return replace(empty, gates=gates, measured=outcome["metrics"])
+
+    attempts = [attempt("", whole)]
+    for part in PARTS[:most]:
+        if not went_too_far(attempts[-1].gates):
+            break
+        folder = Attempt(part=part, result=whole, gates=()).folder
+        make = functools.partial(step_back, start_dir, whole, directory / folder, part)
+        attempts.append(attempt(part, finished.trained_once(folder, make)))
+    return attempts
 
 
 def choose(attempts: Sequence[Attempt]) -> tuple[Attempt, str]:

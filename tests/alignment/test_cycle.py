@@ -331,14 +331,14 @@ def test_a_run_that_was_killed_between_two_attempts_measures_only_the_one_that_i
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first verdict stands, and it still names the whole step's failure."""
-    import alignment.cycle
+    import alignment.step_back
 
     def crash(*_: object, **__: object) -> None:
         raise MemoryError("no memory left")
 
     _fail_by_length(monkeypatch, 1)
     with monkeypatch.context() as broken:
-        broken.setattr(alignment.cycle, "step_back", crash)
+        broken.setattr(alignment.step_back, "step_back", crash)
         with pytest.raises(MemoryError):
             _train(services, *LENIENT)
     asked: list[str] = []
