@@ -244,7 +244,8 @@ class Cycle:
 
         def measure(policy: StageResult, part: str) -> dict[str, Any]:
             candidate = self._candidate(self._policy_stage, policy, data, part=part)
-            return verdicts.reach(candidate, kl=kl_of(policy.metrics))
+            # The KL of a part is not measured anew: it is the whole step's.
+            return verdicts.reach(candidate, kl=kl_of(policy.metrics), kl_at_most=bool(part))
 
         # Who chooses among completions has no weights of its own between which to go back.
         most = 0 if self._settings.cycle.optimiser in CHOOSERS else self._settings.cycle.step_backs

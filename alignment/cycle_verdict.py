@@ -54,12 +54,15 @@ class Verdicts:
             progress=progress,
         )
 
-    def reach(self, candidate: PolicyVersion, *, kl: float | None) -> dict[str, Any]:
+    def reach(
+        self, candidate: PolicyVersion, *, kl: float | None, kl_at_most: bool = False
+    ) -> dict[str, Any]:
         """`{"gates": [...], "metrics": {...}}`, as it is kept with the run.
 
         Args:
             candidate: Its `path` holds weights; need not be registered.
             kl: Nats an answer from the SFT policy; None for a candidate without PPO.
+            kl_at_most: Whether that is not its own but the most that it may be.
 
         Raises:
             TrainingError: there is no question to measure on.
@@ -74,6 +77,7 @@ class Verdicts:
             self._settings.gates,
             n_judgements=count_learned(self._data),
             kl=kl,
+            kl_at_most=kl_at_most,
             base=measurement.base,
             suites=measurement.paired_suites(),
             member_wins=measurement.member_wins,

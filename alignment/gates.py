@@ -36,6 +36,7 @@ def run_gates(
     *,
     n_judgements: int,
     kl: float | None = None,
+    kl_at_most: bool = False,
     base: BaseComparison | None = None,
     suites: Sequence[tuple[SuiteResult, SuiteResult]] = (),
     member_wins: Sequence[float] = (),
@@ -49,6 +50,7 @@ def run_gates(
         settings: Where the bars are.
         n_judgements: How many judgements the cycle learned from; those of held-out questions are not among them.
         kl: Mean KL to the reference model at the end of PPO, nats per answer; None for a candidate without PPO.
+        kl_at_most: Whether that is not the candidate's own but the most that it may be.
         base: The base model on the same questions, where the parent was learned itself; None where the parent is the base model.
         suites: Candidate's and parent's results in each suite of traps.
         member_wins: (M,) candidate against parent by each member of the judge; with fewer than two there is nothing to check.
@@ -74,7 +76,7 @@ def run_gates(
         gates.append(_members(member_wins, settings))
     gates += [_suite(ours, theirs, settings) for ours, theirs in suites if ours.n]
     if kl is not None:
-        gates.append(_kl(kl, settings))
+        gates.append(_kl(kl, settings, at_most=kl_at_most))
     gates.append(_judgements(n_judgements, settings))
     return [gate if gate.measured else replace(gate, passed=not settings.unmeasured_blocks) for gate in gates]
 
@@ -235,10 +237,8 @@ def _suite(ours: SuiteResult, theirs: SuiteResult, settings: GateSettings) -> Ga
     )
 
 
-def _kl(kl: float, settings: GateSettings) -> GateResult:
-    why = (
-        f"It moved {kl:.2f} nats per answer away from its reference model; {settings.max_kl:.2f} are allowed."
-    )
+def _kl(kl: float, settings: GateSettings, *, at_most: bool) -> GateResult:
+    why = f"It moved {'at most ' if at_most else ''}{kl:.2f} nats per answer away from its reference model; {settings.max_kl:.2f} are allowed."
     # Written so that a KL that is not a number fails.
     return GateResult(name="kl", passed=kl <= settings.max_kl, value=kl, threshold=settings.max_kl, why=why)
 

@@ -299,6 +299,7 @@ def test_half_of_a_step_that_went_too_far_may_serve(
     assert result.reason.endswith("The whole step had failed: Too short.")
     assert ("rejected", "Too short.") == (whole.state, whole.reason)
     assert half.metrics["share_of_step"] == 0.5
+    assert "It moved at most" in next(gate.why for gate in result.gates if gate.name == "kl")
     assert {"gates", "gates_half", "step_half"} <= set(result.metrics)
     verify_bundle(Path(half.path), half.manifest["files"])
 
