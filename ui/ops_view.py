@@ -201,7 +201,7 @@ def render_runs(runs: Sequence[Run]) -> str:
             esc(run.kind),
             badge(run.state, STATE_BADGES[run.state]),
             _duration(run),
-            f"<code>{esc(run.policy_id)}</code>{' ' + badge('promoted', 'good') if run.promoted else ''}"
+            f"<div><code>{esc(run.policy_id)}</code>{' ' + badge('promoted', 'good') if run.promoted else ''}</div>"
             if run.policy_id
             else "–",
             f"<small>{esc(run.reason)}</small>",
