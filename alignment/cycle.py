@@ -43,7 +43,7 @@ from alignment.records import (
     StageResult,
 )
 from alignment.snapshot import LoadedSnapshot
-from alignment.step_back import Attempt, choose, make_attempts
+from alignment.step_back import Attempt, choose, gates_folder, make_attempts, weights_folder
 from chatbot.evidence_order import EvidenceOrder
 from chatbot.records import PolicyVersion
 
@@ -259,8 +259,8 @@ class Cycle:
         )
         for attempt in attempts:
             if attempt.part:
-                self._note(attempt.folder, attempt.result)
-            self._metrics[attempt.gates_folder] = attempt.measured
+                self._note(weights_folder(attempt.part), attempt.result)
+            self._metrics[gates_folder(attempt.part)] = attempt.measured
             # Who serves may have changed since the run began: the verdict is about the policy that it was measured against.
             self._parent = str(attempt.measured.get("parent_id") or self._parent)
         return attempts
@@ -299,7 +299,7 @@ class Cycle:
         return self._end(policy, reason, gates=gates, promoted=promoted)
 
     def _publish_attempt(self, data: LoadedSnapshot, attempt: Attempt) -> PolicyVersion:
-        why = "" if attempt.passed else explain(list(attempt.gates))
+        why = "" if attempt.passed else explain(attempt.gates)
         return self._publish(
             self._candidate(
                 self._policy_stage, attempt.result, data, gates=attempt.gates, reason=why, part=attempt.part

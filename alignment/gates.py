@@ -81,12 +81,12 @@ def run_gates(
     return [gate if gate.measured else replace(gate, passed=not settings.unmeasured_blocks) for gate in gates]
 
 
-def gates_passed(gates: list[GateResult]) -> bool:
+def gates_passed(gates: Sequence[GateResult]) -> bool:
     """Whether a candidate may serve."""
     return all(gate.passed for gate in gates)
 
 
-def explain(gates: list[GateResult]) -> str:
+def explain(gates: Sequence[GateResult]) -> str:
     """Why a candidate was promoted or rejected, in one line."""
     failed = [gate.why for gate in gates if not gate.passed]
     if failed:

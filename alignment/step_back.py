@@ -11,11 +11,10 @@ each further try would be another throw of the dice at the win rate.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +24,8 @@ from alignment.finished_stages import FinishedStages
 from alignment.gates import explain, gates_passed
 from alignment.records import GateResult, StageResult
 
-PARTS: Final = ("half", "quarter", "eighth")
-"""Names of the steps, each half of the one before; how many are tried is a setting."""
+PARTS: Final = {"half": "Half", "quarter": "A quarter", "eighth": "An eighth"}
+"""Names of the steps, each half of the one before, and how a sentence about one begins; how many are tried is a setting."""
 SHARE: Final = "share_of_step"
 """Key among a policy's metrics; those without it went the whole step."""
 _TOO_FAR: Final = frozenset(
@@ -59,24 +58,24 @@ class Attempt:
     """What the gates were run on."""
 
     @property
-    def folder(self) -> str:
-        """Of a part's weights in the run's directory."""
-        return f"step_{self.part}"
-
-    @property
-    def gates_folder(self) -> str:
-        """Of its verdict."""
-        return f"gates_{self.part}" if self.part else "gates"
-
-    @property
     def passed(self) -> bool:
         """Whether it may serve."""
-        return gates_passed(list(self.gates))
+        return gates_passed(self.gates)
 
     @property
     def failed(self) -> list[str]:
         """Names of the gates that it did not pass."""
         return [gate.name for gate in self.gates if not gate.passed]
+
+
+def weights_folder(part: str) -> str:
+    """Of a part's weights in the run's directory."""
+    return f"step_{part}"
+
+
+def gates_folder(part: str) -> str:
+    """Of a verdict in the run's directory."""
+    return f"gates_{part}" if part else "gates"
 
 
 def went_too_far(gates: Sequence[GateResult]) -> bool:
@@ -99,7 +98,7 @@ def share_of(part: str) -> float:
     >>> share_of(""), share_of("half"), share_of("quarter")
     (1.0, 0.5, 0.25)
     """
-    return 0.5 ** (PARTS.index(part) + 1) if part else 1.0
+    return 0.5 ** (list(PARTS).index(part) + 1) if part else 1.0
 
 
 def step_back(start_dir: Path, whole: StageResult, out_dir: Path, part: str) -> StageResult:
@@ -118,6 +117,8 @@ def step_back(start_dir: Path, whole: StageResult, out_dir: Path, part: str) -> 
     Raises:
         TrainingError: one of them cannot be loaded.
     """
+    from transformers import AutoConfig
+
     from alignment.model_directory import load_causal_model, load_tokenizer
     from alignment.models import export_policy
 
@@ -130,7 +131,8 @@ def step_back(start_dir: Path, whole: StageResult, out_dir: Path, part: str) -> 
         for name, tensor in model.state_dict().items()
     }
     model.load_state_dict(mixed)
-    export_policy(model, load_tokenizer(whole.path), out_dir, dtype=_stored_dtype(whole.path))
+    stored = AutoConfig.from_pretrained(str(whole.path)).dtype
+    export_policy(model, load_tokenizer(whole.path), out_dir, dtype=stored or torch.float32)
     for file in whole.path.glob("*.json"):
         if file.name not in _OF_THE_WHOLE and not (out_dir / file.name).exists():
             shutil.copy2(file, out_dir)
@@ -166,16 +168,15 @@ def make_attempts(
     """
 
     def attempt(part: str, result: StageResult) -> Attempt:
-        empty = Attempt(part=part, result=result, gates=())
-        outcome = finished.once(empty.gates_folder, lambda: measure(result, part))
+        outcome = finished.once(gates_folder(part), lambda: measure(result, part))
         gates = [GateResult(**gate) for gate in outcome["gates"]]
-        return replace(empty, gates=gates, measured=outcome["metrics"])
+        return Attempt(part=part, result=result, gates=gates, measured=outcome["metrics"])
 
     attempts = [attempt("", whole)]
-    for part in PARTS[:most]:
+    for part in list(PARTS)[:most]:
         if not went_too_far(attempts[-1].gates):
             break
-        folder = Attempt(part=part, result=whole, gates=()).folder
+        folder = weights_folder(part)
         make = functools.partial(step_back, start_dir, whole, directory / folder, part)
         attempts.append(attempt(part, finished.trained_once(folder, make)))
     return attempts
@@ -192,24 +193,14 @@ def choose(attempts: Sequence[Attempt]) -> tuple[Attempt, str]:
     """
     whole = attempts[0]
     best = next((attempt for attempt in attempts if attempt.passed), whole)
-    said = explain(list(best.gates))
+    said = explain(best.gates)
     if best.part:
         return (
             best,
-            f"{_words(best.part)} of the optimiser's step. {said} The whole step had failed: {explain(list(whole.gates))}",
+            f"{PARTS[best.part]} of the optimiser's step. {said} The whole step had failed: {explain(whole.gates)}",
         )
     parts = [
-        f"{_words(attempt.part)} of the step failed too, by {', '.join(attempt.failed)}."
+        f"{PARTS[attempt.part]} of the step failed too, by {', '.join(attempt.failed)}."
         for attempt in attempts[1:]
     ]
     return best, " ".join([said, *parts])
-
-
-def _words(part: str) -> str:
-    return "Half" if part == "half" else f"A {part}" if part == "quarter" else f"An {part}"
-
-
-def _stored_dtype(directory: Path) -> torch.dtype:
-    config = json.loads((directory / "config.json").read_text("utf-8"))
-    found = getattr(torch, str(config.get("dtype", "float32")), torch.float32)
-    return found if isinstance(found, torch.dtype) else torch.float32
