@@ -16,11 +16,13 @@ Different from the textbook (Ouyang et al. 2022, arXiv 2203.02155; Schulman et a
 4. Logits are divided by the sampling temperature in training too, and only the tokens that could be drawn (`min_p`) have a probability: the
    distribution that is sampled is the one that is trained. The KL is that of the whole vocabulary, or a policy sure of itself would be at 0 nats from any
    reference. Old log-probabilities come from training's forward pass, so the first ratio of a step is 1 but for the rounding of other padding.
-5. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
-6. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
+5. The KL is penalised twice: in the reward, by the tokens drawn, and in the loss, by its derivative over the whole vocabulary (`kl_loss_coef`; GRPO,
+   Shao et al. 2024, arXiv 2402.03300, equation 3, which takes k3 there). The second has no variance of draws.
+6. Gradients do not depend on micro-batches, and a minibatch is always one optimiser step.
+7. A KL budget instead of a best checkpoint: scores of a reward model rise for as long as one lets them. The KL of a step is that
    of the weights before its update; when it leaves the budget, the last weights measured within it are exported. After the
    last step the final weights are measured too, by a round of sampling without update.
-7. Every random draw is seeded by (seed, step), and the whole state is saved: a killed run resumes to the same bits on a CPU.
+8. Every random draw is seeded by (seed, step), and the whole state is saved: a killed run resumes to the same bits on a CPU.
 """
 
 from __future__ import annotations
@@ -164,7 +166,13 @@ class _Run:
         self.prompts = TrainingPrompts(settings, prompts, policy=models.policy, tokenizer=models.tokenizer)
         self.fingerprint = fingerprint(settings, self.prompts.fitting, scored_by)
         self.updater = Updater(
-            settings, models.policy, models.forward, models.value, dtype=models.dtype, ptx_rows=ptx_rows
+            settings,
+            models.policy,
+            models.forward,
+            models.value,
+            dtype=models.dtype,
+            ptx_rows=ptx_rows,
+            reference=models.reference_logits,
         )
         self.step = 0
         self.kl_coef = settings.kl_coef

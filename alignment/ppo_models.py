@@ -71,10 +71,11 @@ class PpoModels:
         """What the policy and the reference model say of the tokens, entropies included."""
         with autocast(self.device, self.dtype):
             return completion_logprobs(
-                self.forward, tokens, self.settings, with_entropy=True, reference=self._reference_logits
+                self.forward, tokens, self.settings, with_entropy=True, reference=self.reference_logits
             )
 
-    def _reference_logits(self, part: TokenBatch) -> Tensor:
+    def reference_logits(self, part: TokenBatch) -> Tensor:
+        """Logits (N, T, V) of the reference model before each completion token."""
         share_prompts = self.settings.share_prompts
         if self._reference is not None:
             return completion_outputs(self._reference, part, share_prompts=share_prompts)

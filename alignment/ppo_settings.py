@@ -15,11 +15,14 @@ class PpoSettings:
     """`rloo` compares each completion with its siblings and loads no value model; `gae` trains a value model beside the policy, which costs as
     much as the policy and says little after a few hundred episodes (docs/lab-log.md, 27 November): for long runs and single samples."""
     kl_coef: float = 0.05
-    """beta: reward lost per nat of KL to the reference model; the first value when `kl_target` is set."""
+    """beta: reward lost per nat of KL to the reference model, by the tokens drawn; the first value when `kl_target` is set."""
     kl_target: float | None = None
     """KL of a whole completion, in nats, that beta is steered to; None keeps beta fixed."""
     kl_horizon: int = 10_000
     """Rollouts over which beta may move by about a factor of e^0.2, when `kl_target` is set."""
+    kl_loss_coef: float = 0.2
+    """Factor of the KL to the reference model over the whole vocabulary, a token, in the policy's loss, where advantages have a mean square of 1; 0 for none. What stands in the reward is
+    felt through samples alone, and does not hold where answers are long: such a run left its budget half-way, at its full rate (docs/lab-log.md, 28 November, later)."""
     kl_estimator: Literal["k1", "k3"] = "k1"
     """Estimator of the per-token KL in the reward. Metrics and the budget always use the unbiased k1."""
     gamma: float = 1.0
@@ -206,7 +209,14 @@ class PpoSettings:
         ]:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("kl_coef", "value_coef", "ptx_coef", "choices_coef", "missing_eos_penalty"):
+        for name in (
+            "kl_coef",
+            "kl_loss_coef",
+            "value_coef",
+            "ptx_coef",
+            "choices_coef",
+            "missing_eos_penalty",
+        ):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}={value} must not be negative")

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from alignment.advantages import clipped_policy_loss, clipped_value_loss, masked_sum
 from alignment.completion_forward import (
+    TokenBatch,
     TokenForward,
     choice_surprise,
     completion_outputs,
     token_logprobs,
+    vocabulary_kl,
 )
 from alignment.errors import TrainingError
-from alignment.experience import Experience
+from alignment.experience import Experience, Logits
 from alignment.models import autocast, trainable_parameters
 from alignment.ppo_settings import PpoSettings
 from alignment.value_model import ValueModel
@@ -42,6 +44,7 @@ class _Tally:
     policy_loss: float = 0.0
     value_loss: float = 0.0
     ptx_loss: float = 0.0
+    kl_loss: float = 0.0
     clipped: float = 0.0
     approximate_kl: float = 0.0
     ratio: float = 0.0
@@ -65,6 +68,8 @@ class _Tally:
         if self.value_norms:
             found["loss/value_avg"] = self.value_loss / value_tokens
             found["val/grad_norm"] = sum(self.value_norms) / len(self.value_norms)
+        if self.kl_loss:
+            found["loss/kl_avg"] = self.kl_loss / tokens
         if self.ptx_loss:
             found["loss/ptx_avg"] = self.ptx_loss / updates
         return found
@@ -82,6 +87,7 @@ class Updater:
         *,
         dtype: torch.dtype | None,
         ptx_rows: PtxRows | None = None,
+        reference: Logits | None = None,
     ) -> None:
         self.settings = settings
         self.forward = forward
@@ -90,6 +96,7 @@ class Updater:
         self.average: dict[str, Tensor] | None = None
         self._dtype = dtype
         self._ptx_rows = ptx_rows
+        self._reference = reference
         self._policy_parameters = trainable_parameters(policy)
         self.policy_optimizer = torch.optim.AdamW(
             self._policy_parameters.values(),
@@ -152,7 +159,7 @@ class Updater:
         """One optimiser step on a minibatch; False when it was withheld because the policy has moved too far."""
         settings = self.settings
         n_tokens = experience.tokens.completion_mask[experience.tokens.rows_of(prompts)].sum()
-        sums = torch.zeros(4, device=n_tokens.device)  # loss, clipped, approximate KL, ratio
+        sums = torch.zeros(5, device=n_tokens.device)  # loss, clipped, approximate KL, ratio, KL in the loss
         self.policy_optimizer.zero_grad(set_to_none=True)
         for part in torch.split(prompts, settings.micro_batch_prompts):
             tokens, rows = experience.tokens.select(part), experience.tokens.rows_of(part)
@@ -171,11 +178,15 @@ class Updater:
             if tokens.choices is not None and settings.choices_coef:
                 outside = masked_sum(choice_surprise(logits, tokens.choices), tokens.completion_mask)
                 total = total + settings.choices_coef * outside / n_tokens
+            kl = self._kl(logits, tokens)
+            total = total + settings.kl_loss_coef * kl / n_tokens
             torch.autograd.backward(total)
             loss = result.loss.detach() * n_tokens
-            sums += torch.stack([loss, result.clipped, result.approximate_kl, result.ratio]).float()
+            sums += torch.stack(
+                [loss, result.clipped, result.approximate_kl, result.ratio, kl.detach()]
+            ).float()
         count = float(n_tokens)
-        loss_sum, clipped, approximate_kl, ratio = sums.tolist()
+        loss_sum, clipped, approximate_kl, ratio, kl_sum = sums.tolist()
         _require_finite(loss_sum, "policy loss", step)
         if self._ran_away(approximate_kl / count, ratio / count):
             self.policy_optimizer.zero_grad(set_to_none=True)
@@ -185,6 +196,7 @@ class Updater:
         tally.clipped += clipped
         tally.approximate_kl += approximate_kl
         tally.ratio += ratio
+        tally.kl_loss += kl_sum
         if self._ptx_rows is not None and settings.ptx_coef:
             tally.ptx_loss += self._add_ptx_gradient(self._ptx_rows(self.n_updates), n_tokens.device, step)
         tally.policy_norms.append(
@@ -193,6 +205,15 @@ class Updater:
         self.n_updates += 1
         self._move_average()
         return True
+
+    def _kl(self, logits: Tensor, tokens: TokenBatch) -> Tensor:
+        """Sum over the tokens of the KL from the reference model, with gradient; 0 where the loss has no such term."""
+        if self._reference is None or not self.settings.kl_loss_coef:
+            return torch.zeros((), device=logits.device)
+        with torch.no_grad(), autocast(logits.device, self._dtype):
+            expected = self._reference(tokens)
+        kl = vocabulary_kl(logits, expected, self.settings.temperature)
+        return masked_sum(kl, tokens.completion_mask)
 
     def _ran_away(self, approximate_kl: float, ratio: float) -> bool:
         settings = self.settings

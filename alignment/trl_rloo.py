@@ -1,8 +1,8 @@
 """The policy optimised by TRL's `RLOOTrainer`, behind the interface of `train_ppo`: another implementation to compare ours with, under the same prompts and reward.
 
 Knows nothing of cycles. It reads the section `ppo` where TRL has the same setting, and refuses what would change the loss and TRL cannot do. Different from ours (`ppo.py`): each prompt is processed
-once for every sample; samples are drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`, so `choices_coef` has nothing to hold; whitened advantages lose their mean
-too; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
+once for every sample; samples are drawn with transformers' `generate`; the distribution that is trained is not cut by `min_p`, so `choices_coef` has nothing to hold; the KL stands in the reward alone (`kl_coef`, not
+`kl_loss_coef`); whitened advantages lose their mean too; limits but the KL budget are not watched, and that stops the training instead of taking the last policy within it.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def run(
         args.seed,
     )
     ppo = dataclasses.replace(
-        load_training_settings(services).ppo, steps=args.steps, learning_rate=args.rate, lr_decay="none", kl_coef=0.0, kl_budget=None, entropy_floor=None,
+        load_training_settings(services).ppo, steps=args.steps, learning_rate=args.rate, lr_decay="none", kl_coef=0.0, kl_loss_coef=0.0, kl_budget=None, entropy_floor=None,
         refusal_rise_limit=None, approxkl_limit=None, ratio_limit=None, choices_coef=0.0, seed=args.seed,
     )  # fmt: skip
     train_ppo(

@@ -162,7 +162,7 @@ def measure_parity(
     settings = PpoSettings(
         advantage="gae", min_p=0.0, seed=args.seed, steps=args.steps, prompts_per_step=n, samples_per_prompt=1, max_new_tokens=width,
         epochs=4, minibatches=1, micro_batch_prompts=n, learning_rate=rate, value_learning_rate=rate, value_head_learning_rate=rate,
-        kl_coef=0.05, gamma=1.0, lam=0.95, value_coef=0.1, temperature=0.8, missing_eos_penalty=None, adam_eps=1e-8,
+        kl_coef=0.05, kl_loss_coef=0.0, gamma=1.0, lam=0.95, value_coef=0.1, temperature=0.8, missing_eos_penalty=None, adam_eps=1e-8,
         max_grad_norm=1e9, lr_warmup_steps=0, value_warmup_steps=0, relative_scores=False, approxkl_limit=None, ratio_limit=None,
         kl_budget=None, entropy_floor=None, refusal_rise_limit=None, precision="float32", device="cpu", share_prompts=False,
         whiten_advantages=False,
@@ -265,7 +265,7 @@ def measure_speed(
     settings = PpoSettings(
         advantage="gae", min_p=0.0, temperature=0.8, seed=args.seed, steps=args.speed_steps, prompts_per_step=a_step,
         samples_per_prompt=samples, max_new_tokens=64,
-        epochs=2, minibatches=2, learning_rate=1e-5, value_warmup_steps=0, precision="float32", device="cpu", kl_budget=None,
+        epochs=2, minibatches=2, learning_rate=1e-5, value_warmup_steps=0, precision="float32", device="cpu", kl_loss_coef=0.0, kl_budget=None,
         entropy_floor=None, refusal_rise_limit=None, approxkl_limit=None, ratio_limit=None,
     )  # fmt: skip
     started = time.perf_counter()

@@ -86,6 +86,7 @@ def run(directory: Path, advantage: Any, steps: int, seed: int) -> list[dict[str
         temperature=1.0,
         min_p=0.0,
         kl_coef=0.01,
+        kl_loss_coef=0.0,
         kl_budget=None,
         approxkl_limit=None,
         ratio_limit=None,

@@ -215,7 +215,9 @@ def test_beyond_the_budget_the_last_policy_within_it_is_exported(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """The run ends early, and the exported policy's measured KL is within the budget."""
-    chosen = settings(advantage="rloo", steps=30, learning_rate=1e-2, kl_coef=0.0, kl_budget=3.0)
+    chosen = settings(
+        advantage="rloo", steps=30, learning_rate=1e-2, kl_coef=0.0, kl_loss_coef=0.0, kl_budget=3.0
+    )
 
     result = train(models, tmp_path, chosen)
 

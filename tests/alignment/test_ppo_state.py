@@ -111,6 +111,7 @@ def test_a_prompt_of_the_same_id_that_says_something_else_is_another_run(changes
         ("top_p", 0.0),
         ("lam", 1.5),
         ("kl_coef", -0.1),
+        ("kl_loss_coef", -0.1),
         ("kl_budget", 0.0),
         ("learning_rate", float("nan")),
         ("ema_decay", 1.0),

@@ -251,6 +251,51 @@ def test_what_could_not_be_drawn_is_held_down() -> None:
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
+def moved(policy: Any) -> Any:
+    """A policy a little away from another."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return policy
+
+
+def reference_logits(tokens: TokenBatch) -> Tensor:
+    """Of the model that policies start from here."""
+    return completion_outputs(CausalForward(tiny_model()), tokens, share_prompts=False)
+
+
+def test_the_kl_in_the_loss_has_the_gradient_of_the_kl_over_the_vocabulary() -> None:
+    """With an advantage of next to nothing, a step goes down the mean KL of the tokens, times its factor, however it is cut."""
+    for size in (1, 3, 4):
+        chosen = settings(
+            kl_loss_coef=0.5,
+            minibatches=1,
+            epochs=1,
+            micro_batch_prompts=size,
+            max_grad_norm=1e9,
+            lr_warmup_steps=0,
+        )
+        policy, twin = moved(tiny_model()), moved(tiny_model())
+        data = experience(policy, None, chosen)
+        data.advantages.mul_(1e-12)
+        updater = Updater(chosen, policy, CausalForward(policy), None, dtype=None, reference=reference_logits)
+        updater.policy_optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+
+        metrics = updater.update(data, step=0)
+
+        logits = completion_outputs(CausalForward(twin), data.tokens, share_prompts=False)
+        temperature, mask = chosen.temperature, data.tokens.completion_mask
+        log_p, log_q = (
+            (found / temperature).log_softmax(-1) for found in (logits, reference_logits(data.tokens))
+        )
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1)[mask].mean()
+        (0.5 * kl).backward()
+        assert metrics["loss/kl_avg"] == pytest.approx(float(kl.detach()), rel=1e-4)
+        for (name, trained), fixed in zip(policy.named_parameters(), twin.parameters(), strict=True):
+            assert torch.allclose(fixed - 0.1 * fixed.grad, trained, atol=1e-5), name
+
+
 def test_a_token_without_alternative_teaches_nothing() -> None:
     """Drawn from itself alone it has probability 1 whatever the weights, so its advantage moves none."""
     chosen = settings(choices_coef=0.0)
