@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,50 +28,11 @@ from alignment.errors import TrainingError
 from alignment.experience import Experience, Logits
 from alignment.models import autocast, trainable_parameters
 from alignment.ppo_settings import PpoSettings
+from alignment.update_tally import UpdateTally
 from alignment.value_model import ValueModel
 
 PtxRows = Callable[[int], Sequence[Sequence[int]]]
 """Rows of token ids for the language-model loss of the n-th policy update, counted from 0; a function, so that resuming is exact."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Sums over the minibatches of a step; means are taken at the end, over real tokens."""
-
-    tokens: float = 0.0
-    value_tokens: float = 0.0
-    policy_loss: float = 0.0
-    value_loss: float = 0.0
-    ptx_loss: float = 0.0
-    kl_loss: float = 0.0
-    clipped: float = 0.0
-    approximate_kl: float = 0.0
-    ratio: float = 0.0
-    policy_norms: list[float] = field(default_factory=list)
-    value_norms: list[float] = field(default_factory=list)
-    n_stopped: int = 0
-
-    def metrics(self) -> dict[str, float]:
-        tokens, value_tokens = max(self.tokens, 1.0), max(self.value_tokens, 1.0)
-        updates = max(len(self.policy_norms), 1)
-        found = {
-            "loss/policy_avg": self.policy_loss / tokens,
-            "policy/approxkl_avg": self.approximate_kl / tokens,
-            "policy/clipfrac_avg": self.clipped / tokens,
-            "policy/grad_norm": sum(self.policy_norms) / updates,
-            "policy/updates": float(len(self.policy_norms)),
-            "policy/updates_skipped": float(self.n_stopped),
-        }
-        # Nothing was measured in a step that trains only the value model; 1 is the ratio of a policy to itself.
-        found["val/ratio"] = self.ratio / tokens if self.tokens else 1.0
-        if self.value_norms:
-            found["loss/value_avg"] = self.value_loss / value_tokens
-            found["val/grad_norm"] = sum(self.value_norms) / len(self.value_norms)
-        if self.kl_loss:
-            found["loss/kl_avg"] = self.kl_loss / tokens
-        if self.ptx_loss:
-            found["loss/ptx_avg"] = self.ptx_loss / updates
-        return found
 
 
 class Updater:
@@ -89,6 +49,8 @@ class Updater:
         ptx_rows: PtxRows | None = None,
         reference: Logits | None = None,
     ) -> None:
+        if settings.kl_loss_coef and reference is None:
+            raise ValueError(f"kl_loss_coef={settings.kl_loss_coef} needs a reference model")
         self.settings = settings
         self.forward = forward
         self.value = value
@@ -119,7 +81,7 @@ class Updater:
             TrainingError: If a loss or a gradient is not finite; no weight has then been changed by it.
         """
         factor = self.set_learning_rates(step)
-        tally = _Tally()
+        tally = UpdateTally()
         policy_on = self.value is None or step >= self.settings.value_warmup_steps
         for prompts in self._minibatches(experience, step):
             if policy_on and not self._update_policy(experience, prompts, tally, step):
@@ -155,7 +117,7 @@ class Updater:
             kept = order[teaches[order]]
             yield from (part for part in kept.chunk(self.settings.minibatches) if len(part))
 
-    def _update_policy(self, experience: Experience, prompts: Tensor, tally: _Tally, step: int) -> bool:
+    def _update_policy(self, experience: Experience, prompts: Tensor, tally: UpdateTally, step: int) -> bool:
         """One optimiser step on a minibatch; False when it was withheld because the policy has moved too far."""
         settings = self.settings
         n_tokens = experience.tokens.completion_mask[experience.tokens.rows_of(prompts)].sum()
@@ -208,8 +170,9 @@ class Updater:
 
     def _kl(self, logits: Tensor, tokens: TokenBatch) -> Tensor:
         """Sum over the tokens of the KL from the reference model, with gradient; 0 where the loss has no such term."""
-        if self._reference is None or not self.settings.kl_loss_coef:
+        if not self.settings.kl_loss_coef:
             return torch.zeros((), device=logits.device)
+        assert self._reference is not None
         with torch.no_grad(), autocast(logits.device, self._dtype):
             expected = self._reference(tokens)
         kl = vocabulary_kl(logits, expected, self.settings.temperature)
@@ -220,7 +183,7 @@ class Updater:
         too_far = settings.approxkl_limit is not None and approximate_kl > settings.approxkl_limit
         return too_far or (settings.ratio_limit is not None and abs(ratio - 1.0) > settings.ratio_limit)
 
-    def _update_value(self, experience: Experience, prompts: Tensor, tally: _Tally, step: int) -> None:
+    def _update_value(self, experience: Experience, prompts: Tensor, tally: UpdateTally, step: int) -> None:
         assert self.value is not None
         assert self.value_optimizer is not None
         assert experience.values is not None

@@ -36,6 +36,7 @@ def settings(**changes: Any) -> PpoSettings:
         "learning_rate": 1e-3,
         "approxkl_limit": None,
         "ratio_limit": None,
+        "kl_loss_coef": 0.0,
     }
     return PpoSettings(**(chosen | changes))
 
@@ -294,6 +295,14 @@ def test_the_kl_in_the_loss_has_the_gradient_of_the_kl_over_the_vocabulary() -> 
         assert metrics["loss/kl_avg"] == pytest.approx(float(kl.detach()), rel=1e-4)
         for (name, trained), fixed in zip(policy.named_parameters(), twin.parameters(), strict=True):
             assert torch.allclose(fixed - 0.1 * fixed.grad, trained, atol=1e-5), name
+
+
+def test_a_kl_in_the_loss_asks_for_the_model_to_stay_near() -> None:
+    """A run does not pass over a term that its settings ask for."""
+    policy = tiny_model()
+
+    with pytest.raises(ValueError, match=r"kl_loss_coef=0.2 needs a reference model"):
+        Updater(settings(kl_loss_coef=0.2), policy, CausalForward(policy), None, dtype=None)
 
 
 def test_a_token_without_alternative_teaches_nothing() -> None:
